@@ -1,0 +1,244 @@
+//! The state of one facility and the way an entry changes it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use device_profiles::{DeviceId, FacilityId, Profile, ProfileHash, Sku, SlotId, Units};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    FOLD_VERSION,
+    book::Origin,
+    device::{Device, LedgerHour},
+    effects::{Effects, Event, EventKind, Outcome, Reason},
+    entry::{Body, Entry, HubTime, Position, Principal, SkuSpec, SlotSpec},
+    slot::{Level, Slot},
+    table::Table,
+    weight, witness,
+};
+
+/// Everything the fold knows of one facility.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    pub(crate) facility: FacilityId,
+    pub(crate) position: Option<Position>,
+    pub(crate) now: HubTime,
+    pub(crate) version: u32,
+    pub(crate) revision: u64,
+    pub(crate) receiving: Option<SlotId>,
+    pub(crate) profiles: BTreeMap<ProfileHash, Arc<Profile>>,
+    pub(crate) gtins: BTreeMap<String, Sku>,
+    pub(crate) keys: VecDeque<(HubTime, String)>,
+    pub(crate) timers: BTreeSet<(HubTime, Timer)>,
+    pub(crate) devices: Table<DeviceId, Device>,
+    pub(crate) slots: Table<SlotId, Slot>,
+    pub(crate) skus: Table<Sku, SkuSpec>,
+    pub(crate) totals: Table<Sku, Units>,
+    /// Entries to be passed over; given by the caller before the fold reaches them, not part of the state proper.
+    skip: BTreeSet<u64>,
+}
+
+/// Something to do when time has come.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Timer {
+    /// A cell that spoke only on change may have settled.
+    Settle { device: DeviceId, cell: u16, settle_ms: u32, settle_samples: u16 },
+    /// A witness has waited long enough.
+    Witness(SlotId),
+}
+
+impl State {
+    /// A facility of which nothing is known.
+    pub fn new(facility: FacilityId) -> Self {
+        Self {
+            facility,
+            position: None,
+            now: HubTime(0),
+            version: FOLD_VERSION,
+            revision: 0,
+            receiving: None,
+            profiles: BTreeMap::new(),
+            gtins: BTreeMap::new(),
+            keys: VecDeque::new(),
+            timers: BTreeSet::new(),
+            devices: Table::default(),
+            slots: Table::default(),
+            skus: Table::default(),
+            totals: Table::default(),
+            skip: BTreeSet::new(),
+        }
+    }
+
+    /// Applies one entry. Total: any entry gives effects. An entry at or before [`State::position`] is a repeat and does
+    /// nothing, so a reader may overlap.
+    pub fn apply(&mut self, entry: &Entry) -> Effects {
+        let mut effects = Effects::default();
+        if self.position.is_some_and(|seen| entry.position <= seen) {
+            effects.outcome = Outcome::Duplicate;
+            return effects;
+        }
+        self.position = Some(entry.position);
+        self.now = self.now.max(entry.received_at);
+        self.fire_due(entry, &mut effects);
+        if self.skip.remove(&entry.position.offset) {
+            effects.outcome = Outcome::Quarantined(Reason::Poison);
+            return effects;
+        }
+        match &entry.body {
+            Body::Frame(frame) => self.frame(entry, frame, &mut effects),
+            Body::Tick => {}
+            Body::Profile(text) => {
+                if !self.profile(text) {
+                    effects.outcome = Outcome::Rejected(Reason::Unreadable);
+                }
+            }
+            Body::Master(master) => {
+                if !self.master(master, &mut effects) {
+                    effects.outcome = Outcome::Duplicate;
+                }
+            }
+            Body::Command(command) => self.command(entry, command, &mut effects),
+            Body::Quarantined { offset, reason } => {
+                let (offset, reason) = (*offset, reason.clone());
+                self.tell(&mut effects, EventKind::EntryQuarantined { offset, reason });
+            }
+            Body::FoldUpgraded { version } => {
+                self.version = *version;
+                self.tell(&mut effects, EventKind::FoldUpgraded { version: *version });
+            }
+            Body::Unreadable { reason, .. } => {
+                effects.outcome = Outcome::Quarantined(Reason::Unreadable);
+                let refused = EventKind::Refused {
+                    quarantined: true,
+                    reason: Reason::Unreadable,
+                    detail: reason.clone(),
+                };
+                self.tell(&mut effects, refused);
+            }
+        }
+        effects
+    }
+
+    fn tell(&self, effects: &mut Effects, kind: EventKind) {
+        effects.events.push(Event {
+            ordinal: effects.next_ordinal(),
+            kind,
+            at: self.now,
+            device: None,
+            slot: None,
+            sku: None,
+        });
+    }
+
+    /// When the fold next wants a tick, if nothing else comes.
+    pub fn deadline(&self) -> Option<HubTime> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    pub(crate) fn arm(&mut self, due: HubTime, timer: Timer) {
+        // One timer a cell or slot: a later deadline of the same one is armed when the earlier fires.
+        if !self.timers.iter().any(|(_, armed)| *armed == timer) {
+            self.timers.insert((due, timer));
+        }
+    }
+
+    fn fire_due(&mut self, entry: &Entry, effects: &mut Effects) {
+        while let Some((due, _)) = self.timers.first()
+            && *due <= self.now
+        {
+            let Some((_, timer)) = self.timers.pop_first() else { return };
+            let origin = Origin {
+                offset: entry.position.offset,
+                at: self.now,
+                principal: Principal::Hub,
+                device: None,
+                boot: None,
+                seq: None,
+            };
+            match &timer {
+                Timer::Witness(id) => {
+                    let Some(slot) = self.slots.get_mut(id.as_str()) else { continue };
+                    let next = witness::expire(slot, effects, self.now, origin.offset);
+                    if let Some(next) = next {
+                        self.timers.insert((next, timer));
+                    }
+                }
+                Timer::Settle { device: id, cell, settle_ms, settle_samples } => {
+                    let Some(device) = self.devices.get_mut(id.as_str()) else { continue };
+                    let Some(cell) = device.cells.get_mut(usize::from(*cell)) else { continue };
+                    let Some(slot) = self.slots.get_mut(cell.spec.slot.as_str()) else { continue };
+                    let rule =
+                        weight::settle_rule(cell, slot, &self.skus, *settle_ms, *settle_samples);
+                    let mut lookup = weight::Lookup { skus: &self.skus, totals: &mut self.totals };
+                    let origin = Origin { device: Some(id.clone()), ..origin };
+                    weight::tick(cell, slot, &mut lookup, effects, &origin, &rule);
+                    if let Some(next) = cell.due(&rule).filter(|next| *next > self.now) {
+                        self.timers.insert((next, timer));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which facility.
+    pub fn facility(&self) -> &FacilityId {
+        &self.facility
+    }
+    /// The last entry applied.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+    /// The facility's time: the newest hub time seen.
+    pub fn now(&self) -> HubTime {
+        self.now
+    }
+    /// Version of the rules the state was folded with.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+    /// Publication revision of the master data taken.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+    /// Whether a profile is known.
+    pub fn has_profile(&self, hash: &ProfileHash) -> bool {
+        self.profiles.contains_key(hash)
+    }
+    /// Names entries that crashed the fold before and must be passed over.
+    pub fn skip(&mut self, offsets: impl IntoIterator<Item = u64>) {
+        self.skip.extend(offsets);
+    }
+
+    /// The level of a line.
+    pub fn level(&self, slot: &str, sku: &Sku) -> Option<Level> {
+        self.slots.get(slot)?.level(sku)
+    }
+    /// Every level, in a fixed order.
+    pub fn levels(&self) -> impl Iterator<Item = Level> {
+        self.slots
+            .iter()
+            .flat_map(|(_, slot)| slot.lines.iter().filter_map(|line| slot.level(&line.sku)))
+    }
+    /// The facility's total of a SKU.
+    pub fn total(&self, sku: &str) -> Option<Units> {
+        self.totals.get(sku).copied()
+    }
+    /// Every total, in a fixed order.
+    pub fn totals(&self) -> impl Iterator<Item = (&Sku, Units)> {
+        self.totals.iter().map(|(sku, units)| (sku, *units))
+    }
+    /// A slot's master data.
+    pub fn slot(&self, slot: &str) -> Option<&SlotSpec> {
+        self.slots.get(slot).map(|s| &s.spec)
+    }
+    /// A device's account of the current hour.
+    pub fn ledger(&self, device: &str) -> Option<LedgerHour> {
+        self.devices.get(device).map(|d| d.ledger)
+    }
+    /// Every device's account of its current hour, in a fixed order.
+    pub fn ledgers(&self) -> impl Iterator<Item = (&DeviceId, LedgerHour)> {
+        self.devices.iter().map(|(id, device)| (id, device.ledger))
+    }
+}

@@ -1,0 +1,128 @@
+//! The board: what a shard tells the rest of the hub. Everything on it is a hint or a figure; the truth is in the store.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tokio::sync::{broadcast, watch};
+
+use crate::store::Batch;
+
+/// Committed batches a slow listener may fall behind; then it is told and reads the store.
+pub const NOTICES_MAX: usize = 256;
+
+/// What a shard tells.
+#[derive(Debug)]
+pub struct Board {
+    /// Everything up to this offset is committed, or had no effect and nothing before it waits.
+    visible: watch::Sender<u64>,
+    /// The store's own position.
+    committed: watch::Sender<u64>,
+    batches: broadcast::Sender<Arc<Batch>>,
+    begun: watch::Sender<bool>,
+    /// Figures.
+    pub stats: ShardStats,
+}
+
+/// Figures of a shard; each exact for itself.
+#[derive(Debug, Default)]
+pub struct ShardStats {
+    /// Last offset folded.
+    pub folded: AtomicU64,
+    /// Entries folded in this run.
+    pub entries: AtomicU64,
+    /// Entries folded again at start.
+    pub refolded: AtomicU64,
+    /// Movements committed.
+    pub movements: AtomicU64,
+    /// Events committed.
+    pub events: AtomicU64,
+    /// Batches committed.
+    pub commits: AtomicU64,
+    /// Microseconds spent folding.
+    pub fold_us: AtomicU64,
+    /// Microseconds spent committing.
+    pub commit_us: AtomicU64,
+    /// Commits tried again.
+    pub retries: AtomicU64,
+    /// Snapshots written.
+    pub snapshots: AtomicU64,
+    /// Offset of the older of the kept snapshots: the journal is not trimmed beyond it.
+    pub snapshot_older: AtomicU64,
+    /// Entries passed over because they crashed the fold.
+    pub poisoned: AtomicU64,
+    /// Hub time of the newest entry folded, microseconds.
+    pub folded_at_us: AtomicU64,
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            visible: watch::Sender::new(0),
+            committed: watch::Sender::new(0),
+            batches: broadcast::Sender::new(NOTICES_MAX),
+            begun: watch::Sender::new(false),
+            stats: ShardStats::default(),
+        })
+    }
+
+    /// Last offset that is visible in the store.
+    pub fn visible(&self) -> u64 {
+        *self.visible.borrow()
+    }
+
+    /// Follows [`Board::visible`].
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.visible.subscribe()
+    }
+
+    /// The store's own position: the newest offset it holds as committed.
+    pub fn committed(&self) -> u64 {
+        *self.committed.borrow()
+    }
+
+    /// Follows [`Board::committed`].
+    pub fn watch_committed(&self) -> watch::Receiver<u64> {
+        self.committed.subscribe()
+    }
+
+    /// Every batch after it was committed.
+    pub fn batches(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.batches.subscribe()
+    }
+
+    /// A shard begins at the store's position.
+    pub fn begin(&self, offset: u64) {
+        self.committed.send_replace(offset);
+        self.advance(offset);
+        self.begun.send_replace(true);
+    }
+
+    /// Whether the shard has ever begun.
+    pub fn begun(&self) -> watch::Receiver<bool> {
+        self.begun.subscribe()
+    }
+
+    /// A batch was committed.
+    pub fn tell(&self, batch: Arc<Batch>) {
+        self.stats.commits.fetch_add(1, Relaxed);
+        self.stats.movements.fetch_add(batch.movements.len() as u64, Relaxed);
+        self.stats.events.fetch_add(batch.events.len() as u64, Relaxed);
+        let to = batch.to;
+        self.committed.send_replace(to);
+        // Nobody listening is fine.
+        let _ = self.batches.send(batch);
+        self.advance(to);
+    }
+
+    /// Everything up to `offset` is visible.
+    pub fn advance(&self, offset: u64) {
+        self.visible.send_if_modified(|visible| {
+            let moved = offset > *visible;
+            *visible = offset.max(*visible);
+            moved
+        });
+    }
+}

@@ -1,0 +1,233 @@
+//! A shard's fold states and what they did since the last commit. Pure: no clock, no IO; replay and the live shard share it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use device_profiles::{DeviceId, FacilityId, ShardId, Sku, SlotId};
+use fold::{
+    Body, Entry, EventKind, FOLD_VERSION, HubTime, LedgerHour, Outcome, Position, RestoreError,
+    State, wire,
+};
+
+use crate::{
+    journal::Record,
+    snapshot::Slices,
+    store::{Batch, Refused},
+};
+
+/// Rows a batch may hold before folding waits for the commit under way.
+pub const BATCH_ROWS_MAX: usize = 8_192;
+/// The states of a shard's facilities.
+pub struct Shard {
+    id: u16,
+    epoch: u32,
+    states: BTreeMap<FacilityId, State>,
+    unknown: FacilityId,
+    skip: BTreeSet<u64>,
+    /// Last offset folded.
+    folded: u64,
+    folded_at: HubTime,
+    pending: Pending,
+}
+
+/// Effects since the last seal.
+#[derive(Default)]
+struct Pending {
+    batch: Batch,
+    lines: BTreeSet<(FacilityId, SlotId, Sku)>,
+    totals: BTreeSet<(FacilityId, Sku)>,
+    closed: Vec<(FacilityId, DeviceId, LedgerHour)>,
+    ledgers: BTreeSet<(FacilityId, DeviceId)>,
+    /// A command came: whoever sent it waits.
+    urgent: bool,
+}
+
+impl Shard {
+    /// A shard without history.
+    pub fn new(id: u16, epoch: u32, unknown: FacilityId) -> Self {
+        Self {
+            id,
+            epoch,
+            states: BTreeMap::new(),
+            unknown,
+            skip: BTreeSet::new(),
+            folded: 0,
+            folded_at: HubTime(0),
+            pending: Pending::default(),
+        }
+    }
+
+    /// A shard as a snapshot has it.
+    pub fn restore(
+        id: u16,
+        epoch: u32,
+        unknown: FacilityId,
+        offset: u64,
+        facilities: &[Slices],
+    ) -> Result<Self, RestoreError> {
+        let mut shard = Self::new(id, epoch, unknown);
+        for slices in facilities {
+            let state = State::restore(slices)?;
+            shard.folded_at = shard.folded_at.max(state.now());
+            shard.states.insert(state.facility().clone(), state);
+        }
+        shard.folded = offset;
+        Ok(shard)
+    }
+
+    /// Last offset folded.
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+    /// Hub time of the newest entry folded.
+    pub fn folded_at(&self) -> HubTime {
+        self.folded_at
+    }
+    /// The states.
+    pub fn states(&self) -> impl ExactSizeIterator<Item = &State> {
+        self.states.values()
+    }
+    /// A facility's state.
+    pub fn state(&self, facility: &str) -> Option<&State> {
+        self.states.get(facility)
+    }
+    /// Copies that share their tables; for a snapshot written elsewhere while folding goes on.
+    pub fn copies(&self) -> Vec<State> {
+        self.states.values().cloned().collect()
+    }
+    /// Names entries that crashed the fold.
+    pub fn skip(&mut self, offsets: impl IntoIterator<Item = u64>) {
+        self.skip.extend(offsets);
+    }
+
+    /// The facility whose deadline comes first, and when.
+    pub fn deadline(&self) -> Option<(HubTime, &FacilityId)> {
+        self.states.iter().filter_map(|(id, state)| Some((state.deadline()?, id))).min()
+    }
+
+    /// Facilities whose state was folded by other rules than ours.
+    pub fn outdated(&self) -> Vec<FacilityId> {
+        let old = self.states.iter().filter(|(_, state)| state.version() != FOLD_VERSION);
+        old.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Folds one record. `commit` = its effects are new to the store; without, it is only followed.
+    pub fn fold(&mut self, record: &Record, commit: bool) {
+        let position =
+            Position { epoch: self.epoch, shard: ShardId(self.id), offset: record.offset };
+        let entry = wire::decode(
+            position,
+            HubTime(record.at_us),
+            record.kind,
+            &record.payload,
+            &self.unknown,
+        );
+        self.folded = record.offset;
+        self.folded_at = self.folded_at.max(entry.received_at);
+        let state = match self.states.get_mut(entry.facility.as_str()) {
+            Some(state) => state,
+            None => self
+                .states
+                .entry(entry.facility.clone())
+                .or_insert_with(|| State::new(entry.facility.clone())),
+        };
+        if self.skip.contains(&record.offset) {
+            state.skip([record.offset]);
+        }
+        let effects = state.apply(&entry);
+        self.pending.take(&entry, effects, record.offset, commit);
+    }
+
+    /// Rows waiting to be committed; the ledger, which can wait, is not counted.
+    pub fn pending_rows(&self) -> usize {
+        let p = &self.pending;
+        p.batch.movements.len() + p.batch.events.len() + p.lines.len()
+    }
+
+    /// Somebody waits for what is pending.
+    pub fn is_urgent(&self) -> bool {
+        self.pending.urgent
+    }
+
+    /// Device hours wait to be written.
+    pub fn has_ledgers(&self) -> bool {
+        !self.pending.ledgers.is_empty() || !self.pending.closed.is_empty()
+    }
+
+    /// Takes everything pending as a batch from `from` to where the fold stands. Device hours are absolute and may wait for a
+    /// later batch: they go along when `ledger`.
+    pub fn seal(&mut self, from: u64, term: u64, ledger: bool) -> Batch {
+        let pending = std::mem::take(&mut self.pending);
+        let mut batch = pending.batch;
+        batch.shard = self.id;
+        batch.epoch = self.epoch;
+        batch.term = term;
+        batch.from = from;
+        batch.to = self.folded;
+        batch.fold_version = FOLD_VERSION;
+        let states = &self.states;
+        for (facility, slot, sku) in pending.lines {
+            let Some(state) = states.get(facility.as_str()) else { continue };
+            match state.level(slot.as_str(), &sku) {
+                Some(level) => batch.levels.push((facility, level)),
+                None => batch.gone.push((facility, slot, sku)),
+            }
+        }
+        batch.totals = pending
+            .totals
+            .into_iter()
+            .filter_map(|(facility, sku)| {
+                let total = states.get(facility.as_str())?.total(sku.as_str())?;
+                Some((facility, sku, total))
+            })
+            .collect();
+        if ledger {
+            let now = pending.ledgers.into_iter().filter_map(|(facility, device)| {
+                let hour = states.get(facility.as_str())?.ledger(device.as_str())?;
+                Some((facility, device, hour))
+            });
+            let mut ledgers: Vec<_> = now.chain(pending.closed).collect();
+            ledgers.sort_by(|a, b| (&a.0, &a.1, a.2.hour).cmp(&(&b.0, &b.1, b.2.hour)));
+            ledgers.dedup_by(|b, a| (&a.0, &a.1, a.2.hour) == (&b.0, &b.1, b.2.hour));
+            batch.ledgers = ledgers;
+        } else {
+            self.pending.ledgers = pending.ledgers;
+            self.pending.closed = pending.closed;
+        }
+        batch
+    }
+}
+
+impl Pending {
+    fn take(&mut self, entry: &Entry, effects: fold::Effects, offset: u64, commit: bool) {
+        let facility = &entry.facility;
+        if let Body::Frame(frame) = &entry.body
+            && effects.outcome != Outcome::Quarantined(fold::Reason::UnknownDevice)
+        {
+            let key = (facility.clone(), frame.device.clone());
+            if !self.ledgers.contains(&key) {
+                self.ledgers.insert(key);
+            }
+        }
+        if let Some((device, hour)) = effects.ledger_closed {
+            self.closed.push((facility.clone(), device, hour));
+        }
+        if !commit {
+            return;
+        }
+        self.urgent |= matches!(entry.body, Body::Command(_) | Body::Master(_));
+        for movement in effects.movements {
+            self.totals.insert((facility.clone(), movement.sku.clone()));
+            self.batch.movements.push((facility.clone(), offset, movement));
+        }
+        for event in effects.events {
+            if let (EventKind::Refused { .. }, Body::Frame(frame)) = (&event.kind, &entry.body) {
+                let refused = Refused { stream: frame.stream.clone(), raw: frame.raw.clone() };
+                self.batch.refused.push((offset, refused));
+            }
+            self.batch.events.push((facility.clone(), offset, event));
+        }
+        for (slot, sku) in effects.levels {
+            self.lines.insert((facility.clone(), slot, sku));
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Device profiles: what a device's bytes mean, as data.
+//!
+//! This crate is the pure leaf of the workspace. It names things (ids), measures them (units), describes devices
+//! (profiles) and turns `bytes × profile` into a [`Reading`] or a [`DecodeReject`]. The edge decodes to validate and the fold
+//! decodes again to count, so decoding must be a pure function: no clock, no IO, no randomness, no panic on any bytes.
+//!
+//! A profile is immutable and named by the hash of its text ([`ProfileHash`]). The journal keeps raw frames beside that hash,
+//! so a figure of last week is explained with the profile of last week.
+//!
+//! Invariants: decoding the same bytes with the same profile gives the same reading on every platform; every list and string
+//! in a reading is bounded (see [`limits`]); quantities are integers.
+
+pub mod codec;
+pub mod ids;
+pub mod limits;
+pub mod profile;
+pub mod reading;
+pub mod time;
+pub mod units;
+
+pub use codec::decode;
+pub use ids::{
+    Channel, DeviceId, FacilityId, IdError, ProfileId, ShardId, ShelfId, Sku, SlotId, ZoneId,
+};
+pub use profile::{Class, Dedupe, Profile, ProfileError, ProfileHash};
+pub use reading::{DecodeReject, Measurement, Reading, ScanMode, Value};
+pub use units::{Milligrams, Units};

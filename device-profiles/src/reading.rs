@@ -1,0 +1,141 @@
+//! What a frame says once it is decoded, or why it could not be.
+
+use crate::{
+    ids::{Channel, Sku, SlotId},
+    units::{Milligrams, Units},
+};
+
+/// One decoded frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The device's own frame counter, when its profile has one.
+    pub seq: Option<u64>,
+    /// The device's boot id, when it sends one: `seq` starts anew with each.
+    pub boot: Option<String>,
+    /// The device's clock, microseconds since the Unix epoch. Untrusted.
+    pub device_us: Option<i64>,
+    /// What was measured, in frame order.
+    pub measurements: Vec<Measurement>,
+}
+
+/// One thing a frame tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Measurement {
+    /// A person or machine says that stock changed.
+    Stock {
+        /// Which SKU.
+        sku: Sku,
+        /// By how many units; never 0.
+        delta: Units,
+        /// Where; the device's own slot when absent.
+        slot: Option<SlotId>,
+    },
+    /// Gross mass on one load cell.
+    Weight {
+        /// Which cell of the device.
+        channel: Channel,
+        /// Gross mass as the device reports it, before the hub's calibration.
+        mass: Milligrams,
+        /// The device's own stability flag, when it has one.
+        stable: Option<bool>,
+    },
+    /// A barcode was scanned.
+    Scan {
+        /// The code as scanned.
+        code: String,
+        /// What the operator was doing.
+        mode: ScanMode,
+        /// How many units; 1 when the device does not say.
+        quantity: Units,
+        /// Where; the device's own slot when absent.
+        slot: Option<SlotId>,
+    },
+    /// A plain sensor value; a series point, never stock.
+    Value {
+        /// Series name, `stream.name`.
+        name: String,
+        /// The value.
+        value: Value,
+    },
+}
+
+/// A sensor value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A finite number.
+    Number(f64),
+    /// A switch.
+    Bool(bool),
+    /// A short text.
+    Text(String),
+}
+
+/// What a scan means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanMode {
+    /// Goods come in.
+    Receive,
+    /// Goods go out.
+    Pick,
+    /// This many units are here.
+    Count,
+}
+
+/// Why a frame could not be decoded. The frame itself is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeReject {
+    /// The profile has no such stream.
+    #[error("the profile has no stream {0:?}")]
+    UnknownStream(String),
+    /// The payload is not the format the profile names.
+    #[error("not valid JSON: {0}")]
+    NotJson(String),
+    /// Nested deeper than [`crate::limits::JSON_DEPTH_MAX`].
+    #[error("nested deeper than {} levels", crate::limits::JSON_DEPTH_MAX)]
+    TooDeep,
+    /// Larger than a limit allows.
+    #[error("too large: {0}")]
+    TooLarge(&'static str),
+    /// A field the profile requires is absent.
+    #[error("field {0} is missing")]
+    Missing(String),
+    /// A field has another type than the profile says.
+    #[error("field {path} must be {expected}")]
+    WrongType {
+        /// JSON pointer of the field.
+        path: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A number lies outside its range.
+    #[error("field {0} is out of range")]
+    OutOfRange(String),
+    /// A field is not a valid id.
+    #[error("field {path} is not an id: {reason}")]
+    BadId {
+        /// JSON pointer of the field.
+        path: String,
+        /// What is wrong with it.
+        reason: crate::ids::IdError,
+    },
+    /// The frame has nothing in it that the profile can use.
+    #[error("the frame holds no measurement")]
+    Empty,
+}
+
+impl DecodeReject {
+    /// A stable code for metrics, the ledger and the API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownStream(_) => "unknown_stream",
+            Self::NotJson(_) => "not_json",
+            Self::TooDeep => "too_deep",
+            Self::TooLarge(_) => "too_large",
+            Self::Missing(_) => "missing_field",
+            Self::WrongType { .. } => "wrong_type",
+            Self::OutOfRange(_) => "out_of_range",
+            Self::BadId { .. } => "bad_id",
+            Self::Empty => "empty",
+        }
+    }
+}

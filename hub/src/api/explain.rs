@@ -1,0 +1,270 @@
+//! Why a number is so: level ← movement ← rule ← the frames it rests on, down to their bytes.
+//!
+//! A frame is read from the journal, or from the evidence copies when the journal was trimmed. It is decoded with the profile
+//! of its own hash, so a figure of last week is explained with the rules of last week.
+
+use actix_web::{HttpResponse, web};
+use bytes::Bytes;
+use device_profiles::{FacilityId, Measurement, Profile, ScanMode, Value as Measured};
+use fold::{Body, Entry, Position, Principal};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::{Api, narrative::narrative, problem::Problem, profiles, request::id, stock::movement_id};
+use crate::{
+    desk::Desk,
+    store::{
+        query::{MovementTold, StockFilter, StockLine, hex},
+        read_master::SkuItem,
+        when::When,
+    },
+};
+
+/// Why a number is so.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Explanation {
+    /// The movement.
+    movement: MovementTold,
+    /// The line as it stands now.
+    level: Option<StockLine>,
+    /// The rule that made the movement, with its numbers.
+    #[schema(value_type = Object)]
+    rule: Value,
+    /// What it rests on, the entry that made it first.
+    evidence: Vec<Evidence>,
+    /// The calibration in force, for movements a load cell showed.
+    calibration: Option<Calibration>,
+    /// The SKU as it is known now.
+    sku: Option<SkuItem>,
+    /// Version of the rules.
+    fold_version: u32,
+    /// The rule in sentences.
+    narrative: Vec<String>,
+}
+
+/// An entry that a movement rests on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Evidence {
+    /// Where it stands in the journal.
+    position: String,
+    /// What it is: `frame`, `command`, `master`, `tick`, `other`; `gone` when it is kept nowhere any more.
+    kind: &'static str,
+    /// When it was appended.
+    received_at: Option<When>,
+    /// Who caused it; nobody when a device did.
+    principal: Option<String>,
+    /// The device.
+    device: Option<String>,
+    /// Its boot.
+    boot: Option<String>,
+    /// Its sequence number.
+    seq: Option<u64>,
+    /// Its stream.
+    stream: Option<String>,
+    /// Name of the profile it was read with.
+    profile: Option<String>,
+    /// Hash of that profile's text.
+    profile_hash: Option<String>,
+    /// Its bytes.
+    raw_hex: Option<String>,
+    /// Its bytes as text, when they are text.
+    raw_text: Option<String>,
+    /// What the bytes say, or what the call said.
+    #[schema(value_type = Object)]
+    decoded: Value,
+}
+
+/// How a cell's raw value becomes a mass.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Calibration {
+    /// Its channel.
+    channel: String,
+    /// Raw reading of the empty slot, milligrams.
+    zero_mg: i64,
+    /// Scale in millionths.
+    scale_ppm: i64,
+    /// The entry that set it; nothing when it came with the device's enrolment.
+    position: Option<String>,
+}
+
+/// Explains a movement.
+#[utoipa::path(get, path = "/api/v1/movements/{id}/explain", tag = "stock", params(("id" = String, Path)), responses((status = 200, body = Explanation)))]
+pub async fn explain(api: web::Data<Api>, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let unknown = || Problem::not_found("movement", &path);
+    let name = movement_id(&path).ok_or_else(unknown)?;
+    let store = &api.desk.store;
+    let found = store.movement_reasons(name).await?.ok_or_else(unknown)?;
+    let movement = found.movement;
+    let rule: Value = match &found.why {
+        Some(text) => serde_json::from_str(text).unwrap_or_default(),
+        None => json!({ "rule": "declared" }),
+    };
+    let line = StockFilter {
+        facility: Some(&movement.facility),
+        slot: Some(&movement.slot),
+        sku: Some(&movement.sku),
+        ..StockFilter::default()
+    };
+    let level = store.stock(line, 1, api.desk.now_us()).await?.into_iter().next();
+    let sku = store.sku(&movement.sku).await?;
+    let facility: FacilityId = id("facility", &movement.facility)?;
+    let mut evidence = Vec::with_capacity(found.evidence.len());
+    for (position, entry) in entries(&api, name.position, &found.evidence, &facility).await? {
+        evidence.push(match entry {
+            Some(entry) => tell(&api, &entry).await?,
+            None => gone(position),
+        });
+    }
+    Ok(HttpResponse::Ok().json(Explanation {
+        calibration: calibration(&rule, name.position),
+        narrative: narrative(&movement, Some(&rule)),
+        fold_version: movement.fold_version,
+        movement,
+        level,
+        rule,
+        evidence,
+        sku,
+    }))
+}
+
+/// Entries by offset: from the journal, else from the evidence copies.
+async fn entries(
+    api: &Api,
+    at: Position,
+    offsets: &[u64],
+    facility: &FacilityId,
+) -> Result<Vec<(Position, Option<Entry>)>, Problem> {
+    let positions: Vec<Position> = offsets.iter().map(|offset| Position { offset: *offset, ..at }).collect();
+    let (desk, home) = (api.desk.clone(), facility.clone());
+    let mut found = web::block(move || {
+        let entry = |position: Position| (position, desk.entry_at(position, &home));
+        positions.into_iter().map(entry).collect::<Vec<_>>()
+    })
+    .await
+    .map_err(|error| Problem::internal(error.to_string()))?;
+    let missing: Vec<u64> =
+        found.iter().filter(|(_, entry)| entry.is_none()).map(|(position, _)| position.offset).collect();
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    for row in api.desk.store.evidence(at, &missing).await? {
+        let offset = row.offset.cast_unsigned();
+        let Some(place) = found.iter_mut().find(|(position, _)| position.offset == offset) else { continue };
+        // A kind that no byte holds reads back as unreadable, as it should.
+        let kind = u8::try_from(row.kind).unwrap_or(u8::MAX);
+        place.1 = Some(Desk::decode(place.0, row.received_at.0, kind, &Bytes::from(row.payload), facility));
+    }
+    Ok(found)
+}
+
+fn gone(position: Position) -> Evidence {
+    Evidence {
+        position: position.to_string(),
+        kind: "gone",
+        received_at: None,
+        principal: None,
+        device: None,
+        boot: None,
+        seq: None,
+        stream: None,
+        profile: None,
+        profile_hash: None,
+        raw_hex: None,
+        raw_text: None,
+        decoded: Value::Null,
+    }
+}
+
+async fn tell(api: &Api, entry: &Entry) -> Result<Evidence, Problem> {
+    let mut told = Evidence {
+        received_at: Some(When(entry.received_at.0)),
+        principal: match &entry.principal {
+            Principal::Device => None,
+            Principal::Hub => Some("hub".to_owned()),
+            Principal::Person(name) => Some(name.to_string()),
+        },
+        kind: "other",
+        ..gone(entry.position)
+    };
+    match &entry.body {
+        Body::Frame(frame) => {
+            let profile = profiles::by_hash(api, frame.profile).await?;
+            let profile = profile.and_then(|text| Profile::parse(&text).ok());
+            told.kind = "frame";
+            told.device = Some(frame.device.to_string());
+            told.boot = frame.boot.clone();
+            told.seq = frame.seq;
+            told.stream = Some(frame.stream.clone());
+            told.profile = profile.as_ref().map(|p| p.name.to_string());
+            told.profile_hash = Some(frame.profile.to_string());
+            told.raw_hex = Some(hex(&frame.raw));
+            told.raw_text = std::str::from_utf8(&frame.raw).ok().map(str::to_owned);
+            told.decoded = profile.map_or(Value::Null, |p| decoded(&p, &frame.stream, &frame.raw));
+        }
+        Body::Command(command) => {
+            told.kind = "command";
+            told.decoded = serde_json::to_value(&command.command).unwrap_or_default();
+        }
+        Body::Master(master) => {
+            told.kind = "master";
+            told.decoded = json!({ "revision": master.revision });
+        }
+        Body::Tick => told.kind = "tick",
+        Body::Profile(_)
+        | Body::Quarantined { .. }
+        | Body::FoldUpgraded { .. }
+        | Body::Unreadable { .. } => {}
+    }
+    Ok(told)
+}
+
+/// What a frame says.
+fn decoded(profile: &Profile, stream: &str, raw: &[u8]) -> Value {
+    match device_profiles::decode(profile, stream, raw) {
+        Ok(reading) => json!({
+            "seq": reading.seq,
+            "boot": reading.boot,
+            "device_time": reading.device_us.map(When),
+            "measurements": reading.measurements.iter().map(measurement).collect::<Vec<_>>(),
+        }),
+        Err(reject) => json!({ "error": reject.to_string(), "code": reject.code() }),
+    }
+}
+
+fn measurement(measurement: &Measurement) -> Value {
+    match measurement {
+        Measurement::Stock { sku, delta, slot } => {
+            json!({ "kind": "stock", "sku": sku, "delta": delta, "slot": slot })
+        }
+        Measurement::Weight { channel, mass, stable } => {
+            json!({ "kind": "weight", "channel": channel, "mass_mg": mass, "stable": stable })
+        }
+        Measurement::Scan { code, mode, quantity, slot } => {
+            let mode = match mode {
+                ScanMode::Receive => "receive",
+                ScanMode::Pick => "pick",
+                ScanMode::Count => "count",
+            };
+            json!({ "kind": "scan", "code": code, "mode": mode, "quantity": quantity, "slot": slot })
+        }
+        Measurement::Value { name, value } => {
+            let value = match value {
+                Measured::Number(number) => json!(number),
+                Measured::Bool(on) => json!(on),
+                Measured::Text(text) => json!(text),
+            };
+            json!({ "kind": "value", "name": name, "value": value })
+        }
+    }
+}
+
+fn calibration(rule: &Value, at: Position) -> Option<Calibration> {
+    let set_by = rule["calibration"].as_u64().unwrap_or(0);
+    Some(Calibration {
+        channel: rule["channel"].as_str()?.to_owned(),
+        zero_mg: rule["zero_mg"].as_i64()?,
+        scale_ppm: rule["scale_ppm"].as_i64()?,
+        position: (set_by > 0).then(|| Position { offset: set_by, ..at }.to_string()),
+    })
+}

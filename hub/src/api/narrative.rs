@@ -1,0 +1,177 @@
+//! The rule behind a movement in sentences, from the numbers the fold wrote down.
+//!
+//! The numbers are read as JSON rather than as the fold's types, because movements of older versions must still be told.
+
+use serde_json::Value;
+
+use crate::store::query::MovementTold;
+
+/// What happened, one sentence a step.
+pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
+    let mut told = Vec::new();
+    let rule = why.and_then(|why| why["rule"].as_str()).unwrap_or("declared");
+    let number = |name: &str| why.and_then(|why| why[name].as_i64());
+    match rule {
+        "plateau" | "first_plateau" => told.extend(why.map(plateau).unwrap_or_default()),
+        "scanned" => {
+            let code = why.and_then(|why| why["code"].as_str()).unwrap_or("?");
+            told.push(format!("The code {code} was scanned; it belongs to SKU {}.", movement.sku));
+        }
+        "commanded" => told.push(commanded(movement, why.and_then(|why| why["reference"].as_str()))),
+        "counted" => {
+            let counted = number("counted").unwrap_or(0);
+            let (had, since) = (number("had").unwrap_or(0), number("since").unwrap_or(0));
+            told.push(format!("{} counted {counted}; the hub had {had} at that time.", who(movement)));
+            let ago = number("age_us").unwrap_or(0) / 1_000_000;
+            if ago > 0 {
+                told.push(format!("The count lay {ago} s back; {since:+} moved since then and stays on top."));
+            }
+        }
+        "tared" => {
+            let gross = number("gross_mg").unwrap_or(0);
+            told.push(format!(
+                "{} declared the cell empty at a gross reading of {}: that is its new zero.",
+                who(movement),
+                grams(gross)
+            ));
+        }
+        _ => told.push(match &movement.device {
+            Some(device) => format!("Device {device} itself declared this change."),
+            None => format!("{} declared this change.", who(movement)),
+        }),
+    }
+    told.push(format!(
+        "The line changed by {:+} to {}, with a confidence of {:.0} %.",
+        movement.delta,
+        movement.level_after,
+        movement.confidence * 100.0
+    ));
+    told
+}
+
+fn who(movement: &MovementTold) -> String {
+    match (&movement.principal, &movement.device) {
+        (Some(name), _) => format!("Caller {name}"),
+        (None, Some(device)) => format!("Device {device}"),
+        (None, None) => "Somebody".to_owned(),
+    }
+}
+
+fn commanded(movement: &MovementTold, reference: Option<&str>) -> String {
+    let what = match movement.cause.as_str() {
+        "receipt" => "booked a receipt",
+        "pick" => "booked a pick",
+        "move" => "moved goods",
+        "adjustment" => "changed the stock by hand",
+        _ => "changed the stock",
+    };
+    match reference {
+        Some(reference) => format!("{} {what}: {reference}.", who(movement)),
+        None => format!("{} {what}.", who(movement)),
+    }
+}
+
+fn plateau(why: &Value) -> Vec<String> {
+    let number = |name: &str| why[name].as_i64().unwrap_or(0);
+    let channel = why["channel"].as_str().unwrap_or("?");
+    let (after, unit) = (number("after_mg"), number("unit_mg"));
+    let mut told = Vec::new();
+    let samples = number("samples");
+    match why["before_mg"].as_i64() {
+        Some(before) => {
+            told.push(format!(
+                "Cell {channel} settled at {} over {samples} samples; it had settled at {} before.",
+                grams(after),
+                grams(before)
+            ));
+            told.push(format!(
+                "The difference of {} is a whole number of units of {} with {} left over; the expected error is {}.",
+                grams(after.saturating_sub(before)),
+                grams(unit),
+                grams(number("residual_mg")),
+                grams(number("sigma_mg"))
+            ));
+        }
+        None => told.push(format!(
+            "Cell {channel} settled for the first time, at {} net over {samples} samples; a unit has {}.",
+            grams(after),
+            grams(unit)
+        )),
+    }
+    let posterior = why["posterior"].as_f64().unwrap_or(0.0) * 100.0;
+    let next = why["runner_up"].as_array().and_then(|pair| Some((pair.first()?.as_i64()?, pair.get(1)?.as_f64()?)));
+    told.push(match next {
+        Some((count, p)) => format!(
+            "This count is right with a probability of {posterior:.1} %; the next best, {count}, has {:.1} %.",
+            p * 100.0
+        ),
+        None => format!("This count is right with a probability of {posterior:.1} %."),
+    });
+    told.push(format!("By absolute mass alone the slot would hold {}.", number("absolute")));
+    told
+}
+
+/// Milligrams as grams.
+fn grams(mg: i64) -> String {
+    let sign = if mg < 0 { "-" } else { "" };
+    let (whole, part) = (mg.unsigned_abs() / 1_000, mg.unsigned_abs() % 1_000);
+    if part == 0 {
+        return format!("{sign}{whole} g");
+    }
+    let part = format!("{part:03}");
+    format!("{sign}{whole}.{} g", part.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::when::When;
+
+    fn movement(cause: &str, device: Option<&str>) -> MovementTold {
+        MovementTold {
+            id: "1-0-8-0".into(),
+            facility: "f1".into(),
+            slot: "s1".into(),
+            sku: "cola".into(),
+            delta: -2,
+            level_after: 5,
+            cause: cause.into(),
+            confidence: 0.987,
+            at: When(0),
+            device: device.map(str::to_owned),
+            boot: None,
+            seq: None,
+            principal: device.is_none().then(|| "token".to_owned()),
+            fold_version: 1,
+            correlation: "1-0-8".into(),
+        }
+    }
+
+    #[test]
+    fn a_plateau_is_told_with_its_numbers() {
+        let why = serde_json::json!({
+            "rule": "plateau", "channel": "0", "before_mg": 1_000_500, "after_mg": 340_500, "unit_mg": 330_000,
+            "sigma_mg": 1_200, "residual_mg": 0, "samples": 5, "posterior": 0.987, "runner_up": [-3, 0.01],
+            "absolute": 5, "zero_mg": 0, "scale_ppm": 1_000_000, "calibration": 0,
+        });
+        let told = narrative(&movement("weight", Some("scale")), Some(&why)).join(" ");
+        for part in ["1000.5 g", "340.5 g", "-660 g", "330 g", "1.2 g", "98.7 %", "-3", "changed by -2 to 5"] {
+            assert!(told.contains(part), "{part} is not in: {told}");
+        }
+    }
+
+    #[test]
+    fn every_rule_is_told() {
+        for (cause, why, part) in [
+            ("reading", None, "Device h1 itself"),
+            ("scan", Some(serde_json::json!({"rule": "scanned", "code": "400"})), "code 400"),
+            ("pick", Some(serde_json::json!({"rule": "commanded", "reference": "o-7"})), "o-7"),
+            ("count", Some(serde_json::json!({"rule": "counted", "counted": 5, "had": 7, "since": 1, "age_us": 9_000_000})), "9 s back"),
+            ("tare", Some(serde_json::json!({"rule": "tared", "gross_mg": 12_050})), "12.05 g"),
+            ("weight", Some(serde_json::json!({"rule": "of a later version"})), "declared"),
+        ] {
+            let told = narrative(&movement(cause, Some("h1")), why.as_ref()).join(" ");
+            assert!(told.contains(part), "{part} is not in: {told}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The route table: every path and method the hub answers, its permission and its handler.
+//!
+//! One macro makes three things of it, so they cannot disagree: the table the guard asks, the registration, and the list of
+//! operations in the OpenAPI document.
+
+use actix_web::{http::Method, web};
+
+use super::{
+    accounts, commands, devices, explain, master, outside, page, permission::Permission, profiles, stock,
+};
+use crate::feed::live;
+
+/// One path and method.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// Method.
+    pub method: &'static str,
+    /// Path pattern.
+    pub path: &'static str,
+    /// What a caller needs.
+    pub permission: Permission,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $permission:ident $module:ident :: $handler:ident)*) => {
+        /// Every route.
+        pub const ROUTES: &[Route] = &[$(Route {
+            method: stringify!($method),
+            path: $path,
+            permission: Permission::$permission,
+        }),*];
+
+        /// Registers every route.
+        pub fn register(config: &mut web::ServiceConfig) {
+            $(config.route($path, web::method(Method::$method).to($module::$handler));)*
+        }
+
+        /// Every operation, as utoipa gathers it.
+        #[derive(utoipa::OpenApi)]
+        #[openapi(
+            paths($($module::$handler),*),
+            components(schemas(super::problem::ProblemBody<'_>, crate::feed::message::Message<'_>))
+        )]
+        pub struct Operations;
+    };
+}
+
+routes! {
+    GET  "/" Open page::index
+    GET  "/style.css" Open page::style
+    GET  "/app.js" Open page::script
+    GET  "/healthz" Open outside::healthz
+    GET  "/readyz" Open outside::readyz
+    GET  "/signin" Open outside::sign_in
+    GET  "/metrics" MetricsRead outside::metrics
+
+    GET  "/api/v1/facilities" MasterRead master::list_facilities
+    POST "/api/v1/facilities" MasterWrite master::post_facility
+    GET  "/api/v1/facilities/{facility}" MasterRead master::get_facility
+    GET  "/api/v1/facilities/{facility}/zones" MasterRead master::list_zones
+    POST "/api/v1/facilities/{facility}/zones" MasterWrite master::post_zone
+    GET  "/api/v1/facilities/{facility}/zones/{id}" MasterRead master::get_zone
+    GET  "/api/v1/facilities/{facility}/shelves" MasterRead master::list_shelves
+    POST "/api/v1/facilities/{facility}/shelves" MasterWrite master::post_shelf
+    GET  "/api/v1/facilities/{facility}/shelves/{id}" MasterRead master::get_shelf
+    GET  "/api/v1/facilities/{facility}/slots" MasterRead master::list_slots
+    POST "/api/v1/facilities/{facility}/slots" MasterWrite master::post_slot
+    GET  "/api/v1/facilities/{facility}/slots/{id}" MasterRead master::get_slot
+    GET  "/api/v1/facilities/{facility}/planogram" MasterRead master::get_planogram
+    PUT  "/api/v1/facilities/{facility}/planogram" MasterWrite master::put_planogram
+    GET  "/api/v1/skus" MasterRead master::list_skus
+    POST "/api/v1/skus" MasterWrite master::post_sku
+    GET  "/api/v1/skus/{id}" MasterRead master::get_sku
+    POST "/api/v1/import" MasterWrite master::import
+    GET  "/api/v1/profiles" MasterRead profiles::list
+    POST "/api/v1/profiles" MasterWrite profiles::post
+    GET  "/api/v1/profiles/{hash}" MasterRead profiles::get
+
+    GET  "/api/v1/devices" DevicesRead devices::list
+    POST "/api/v1/devices" DevicesWrite devices::post
+    GET  "/api/v1/devices/seen" DevicesRead devices::seen
+    GET  "/api/v1/devices/{device}" DevicesRead devices::get
+    GET  "/api/v1/devices/{device}/readings" DevicesRead accounts::readings
+    GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
+    POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential
+    DELETE "/api/v1/devices/{device}/credentials/{id}" DevicesWrite devices::delete_credential
+
+    GET  "/api/v1/stock" StockRead stock::list
+    GET  "/api/v1/movements" StockRead stock::movements
+    GET  "/api/v1/movements/{id}" StockRead stock::movement
+    GET  "/api/v1/movements/{id}/explain" StockRead explain::explain
+    GET  "/api/v1/discrepancies" StockRead accounts::discrepancies
+    GET  "/api/v1/quarantine" StockRead accounts::quarantine
+    GET  "/api/v1/ledger" DevicesRead accounts::ledger
+    GET  "/api/v1/live" StockRead live::live
+
+    POST "/api/v1/facilities/{facility}/receipts" StockChange commands::receipt
+    POST "/api/v1/facilities/{facility}/picks" StockChange commands::pick
+    POST "/api/v1/facilities/{facility}/moves" StockChange commands::relocate
+    POST "/api/v1/facilities/{facility}/counts" StockChange commands::count
+    POST "/api/v1/facilities/{facility}/adjustments" StockChange commands::adjustment
+    POST "/api/v1/facilities/{facility}/devices/{device}/tare" StockChange commands::tare
+}

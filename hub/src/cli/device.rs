@@ -1,0 +1,183 @@
+//! `stockfold device`: devices of a running hub, through its own API.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use hub::{config::Config, data_dir::token_file};
+use serde_json::{Value, json};
+
+/// What can be done with devices.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// List enrolled devices.
+    List {
+        /// Only those of this facility.
+        #[arg(long)]
+        facility: Option<String>,
+    },
+    /// List devices that tried to connect and are not enrolled.
+    Seen,
+    /// Enrol a device and print its credential, once.
+    Enrol {
+        /// Its id; also its MQTT user name.
+        id: String,
+        /// The facility it belongs to.
+        #[arg(long)]
+        facility: String,
+        /// Profile its frames are read with.
+        #[arg(long, default_value = "default")]
+        profile: String,
+        /// Slot its stock readings go to when they name none.
+        #[arg(long)]
+        slot: Option<String>,
+    },
+    /// Make another credential and print it, once.
+    Credential {
+        /// The device.
+        id: String,
+    },
+    /// Revoke a credential; connections that use it end within seconds.
+    Revoke {
+        /// The device.
+        id: String,
+        /// The credential's id.
+        credential: String,
+    },
+}
+
+/// The API of the hub on this machine.
+struct Hub {
+    base: String,
+    token: String,
+    agent: ureq::Agent,
+}
+
+impl Hub {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let file = token_file(&config.data_dir());
+        let token = std::fs::read_to_string(&file).with_context(|| {
+            format!("cannot read the token {}; name the hub's --data-dir", file.display())
+        })?;
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        Ok(Self {
+            base: format!("http://{}/api/v1", config.http.bind),
+            token: token.trim().to_owned(),
+            agent,
+        })
+    }
+
+    fn answer(
+        &self,
+        what: &str,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> anyhow::Result<Value> {
+        let mut answer = answer
+            .with_context(|| format!("the hub does not answer at {}; is it running?", self.base))?;
+        let status = answer.status();
+        let text = answer.body_mut().read_to_string()?;
+        let body: Value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text)? };
+        if !status.is_success() {
+            let detail = body["detail"].as_str().unwrap_or("no reason given");
+            anyhow::bail!(
+                "{what}: {detail} ({})",
+                body["code"].as_str().unwrap_or(status.as_str())
+            );
+        }
+        Ok(body)
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let call = self.agent.get(format!("{}{path}", self.base));
+        self.answer(path, call.header("Authorization", format!("Bearer {}", self.token)).call())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let call = self.agent.post(format!("{}{path}", self.base));
+        self.answer(
+            path,
+            call.header("Authorization", format!("Bearer {}", self.token)).send_json(body),
+        )
+    }
+
+    fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        let call = self.agent.delete(format!("{}{path}", self.base));
+        self.answer(path, call.header("Authorization", format!("Bearer {}", self.token)).call())
+    }
+
+    /// Every item of a list.
+    fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let join = if path.contains('?') { '&' } else { '?' };
+            let page = match &cursor {
+                Some(cursor) => self.get(&format!("{path}{join}limit=1000&cursor={cursor}"))?,
+                None => self.get(&format!("{path}{join}limit=1000"))?,
+            };
+            items.extend(page["items"].as_array().cloned().unwrap_or_default());
+            match page["next"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(items),
+            }
+        }
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("-")
+}
+
+/// Carries it out.
+pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCode> {
+    let hub = Hub::of(config)?;
+    match command {
+        DeviceCommand::List { facility } => {
+            let path = facility.map_or("/devices".to_owned(), |f| format!("/devices?facility={f}"));
+            println!("{:<32} {:<20} {:<16} name", "device", "facility", "profile");
+            for d in hub.all(&path)? {
+                println!(
+                    "{:<32} {:<20} {:<16} {}",
+                    text(&d, "id"),
+                    text(&d, "facility"),
+                    text(&d, "profile"),
+                    text(&d, "name")
+                );
+            }
+        }
+        DeviceCommand::Seen => {
+            println!("{:<32} {:<24} {:<28} reason", "name", "from", "last");
+            for d in hub.all("/devices/seen")? {
+                println!(
+                    "{:<32} {:<24} {:<28} {}",
+                    text(&d, "name"),
+                    text(&d, "peer"),
+                    text(&d, "last_at"),
+                    text(&d, "reason")
+                );
+            }
+        }
+        DeviceCommand::Enrol { id, facility, profile, slot } => {
+            let mut body = json!({ "id": id, "facility": facility, "profile": profile });
+            if let Some(slot) = slot {
+                body["slot"] = slot.into();
+            }
+            hub.post("/devices", &body)?;
+            credential(&hub, &id)?;
+        }
+        DeviceCommand::Credential { id } => credential(&hub, &id)?,
+        DeviceCommand::Revoke { id, credential } => {
+            hub.delete(&format!("/devices/{id}/credentials/{credential}"))?;
+            println!("revoked");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn credential(hub: &Hub, id: &str) -> anyhow::Result<()> {
+    let made = hub.post(&format!("/devices/{id}/credentials"), &json!({}))?;
+    println!("credential  {}", text(&made, "id"));
+    println!("user name   {}", text(&made, "username"));
+    println!("password    {}   (shown this once)", text(&made, "password"));
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! The directory: who may connect, cached in memory so that a CONNECT asks no database.
+//!
+//! It is read whole and replaced whole. A device whose row changed gets a new generation: the endpoint then cuts connections
+//! that were granted under an older one, so a revoked credential ends within one reload.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use device_profiles::{DeviceId, FacilityId, Profile};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::store::{
+    PgStore,
+    directory::{DeviceRow, Seen},
+    fault::Fault,
+};
+
+/// Names of refused devices held until they are written down; further ones are not listed.
+pub const SEEN_MAX: usize = 1_024;
+/// Refused devices kept in the list.
+pub const SEEN_KEPT: i64 = 1_000;
+/// Longest name of a refused device that is kept, in bytes.
+const SEEN_NAME_BYTES_MAX: usize = 128;
+
+/// A device that may connect, compiled.
+#[derive(Debug)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its facility.
+    pub facility: FacilityId,
+    /// The facility's shard.
+    pub shard: u16,
+    /// How its frames are read.
+    pub profile: Arc<Profile>,
+    /// Counts up when the row changes.
+    pub generation: u64,
+    row: DeviceRow,
+}
+
+/// Why somebody may not connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// No such device.
+    NotEnrolled,
+    /// The device is revoked, or has no credential or no usable profile.
+    Disabled,
+    /// The secret is wrong.
+    BadSecret,
+    /// The directory was never read.
+    NotReady,
+}
+
+#[derive(Default)]
+struct Table {
+    devices: HashMap<String, Arc<Device>>,
+    read: bool,
+    generation: u64,
+}
+
+/// The cache.
+#[derive(Default)]
+pub struct Directory {
+    table: RwLock<Table>,
+    seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+impl Directory {
+    /// Reads the directory anew. Returns devices whose older grants no longer stand, with their new generation.
+    pub async fn reload(&self, store: &PgStore) -> Result<Vec<(String, u64)>, Fault> {
+        let rows = store.directory().await?;
+        let mut profiles: HashMap<String, Option<Arc<Profile>>> = HashMap::new();
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stale = Vec::new();
+        let mut old = std::mem::take(&mut table.devices);
+        let generation = table.generation + 1;
+        let mut fresh = HashMap::with_capacity(rows.len());
+        for row in rows {
+            if let Some(same) = old.remove(&row.id).filter(|device| device.row == row) {
+                fresh.insert(row.id.clone(), same);
+                continue;
+            }
+            let profile = profiles
+                .entry(row.profile.clone())
+                .or_insert_with(|| match Profile::parse(&row.profile) {
+                    Ok(profile) => Some(Arc::new(profile)),
+                    Err(error) => {
+                        tracing::error!(device = row.id, %error, "profile not usable; the device cannot connect");
+                        None
+                    }
+                })
+                .clone();
+            stale.push((row.id.clone(), generation));
+            let ids = (DeviceId::parse(&row.id), FacilityId::parse(&row.facility));
+            let (Some(profile), (Ok(id), Ok(facility))) = (profile, ids) else { continue };
+            let shard = row.shard;
+            let device = Device { id, facility, shard, profile, generation, row };
+            fresh.insert(device.row.id.clone(), Arc::new(device));
+        }
+        stale.extend(old.into_keys().map(|id| (id, generation)));
+        table.devices = fresh;
+        table.read = true;
+        table.generation = generation;
+        Ok(stale)
+    }
+
+    /// Checks a secret. Compares against every credential of the device in constant time.
+    pub fn check(&self, name: &str, secret: &[u8]) -> Result<Arc<Device>, Unknown> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        if !table.read {
+            return Err(Unknown::NotReady);
+        }
+        let Some(device) = table.devices.get(name) else { return Err(Unknown::NotEnrolled) };
+        if device.row.revoked {
+            return Err(Unknown::Disabled);
+        }
+        let given: [u8; 32] = Sha256::digest(secret).into();
+        let mut good = subtle::Choice::from(0);
+        for stored in &device.row.secrets {
+            good |= given.ct_eq(stored);
+        }
+        if bool::from(good) { Ok(Arc::clone(device)) } else { Err(Unknown::BadSecret) }
+    }
+
+    /// Devices that may connect.
+    pub fn len(&self) -> usize {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).devices.len()
+    }
+
+    /// Nobody may connect.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Notes somebody who was refused.
+    pub fn note(&self, name: &str, peer: String, reason: &str) {
+        let mut end = name.len().min(SEEN_NAME_BYTES_MAX);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        // PostgreSQL's text knows no NUL.
+        let name = name[..end].replace('\0', "\u{fffd}");
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX && !seen.contains_key(&name) {
+            return;
+        }
+        let entry = seen.entry(name.clone()).or_insert_with(|| Seen {
+            name,
+            peer: String::new(),
+            reason: String::new(),
+            times: 0,
+        });
+        entry.peer = peer;
+        entry.reason = reason.to_owned();
+        entry.times += 1;
+    }
+
+    /// Writes down who was refused since the last call.
+    pub async fn flush_seen(&self, store: &PgStore) -> Result<(), Fault> {
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let list: Vec<Seen> = seen.into_values().collect();
+        store.note_seen(&list, SEEN_KEPT).await
+    }
+}

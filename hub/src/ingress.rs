@@ -1,0 +1,295 @@
+//! What the hub decides about a device's packets: who it is, which topics it may use, and into the journal.
+//!
+//! A frame is validated by decoding it, and goes into the journal whether or not it decodes: a device that sends garbage gets
+//! its acknowledgement, and the garbage is kept with its reason. Refused before the journal are only: unknown devices and
+//! topics, a full disk, a full queue.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use actors::{
+    journal::{AckCell, AppendRefusal, Completion, Journal},
+    ports::fs::RealFs,
+};
+use device_profiles::{Class, decode, ids::check_id};
+use fold::{Frame, wire};
+
+use crate::{
+    directory::{Device, Directory, Unknown},
+    mqtt::{
+        Accepted, AuthRefusal, Grant, Hello, Inbound, Ingress, PublishRefusal, Route, TopicAction,
+        TopicRefusal, topic,
+    },
+    tap::Tap,
+};
+
+/// Every topic of the hub begins so.
+pub const TOPIC_ROOT: &str = "stockfold/v1/";
+
+/// How full the disk is, in steps that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Space {
+    /// Enough.
+    Plenty = 0,
+    /// Enough, but an alert is due.
+    Alert = 1,
+    /// Telemetry is refused.
+    NoTelemetry = 2,
+    /// Everything but control is refused.
+    ControlOnly = 3,
+}
+
+impl Space {
+    /// The step for a disk use, by the configured percentages.
+    pub fn of(used_permille: u16, journal: &crate::config::Journal) -> Self {
+        let reached = |percent: u16| used_permille >= percent.saturating_mul(10);
+        if reached(journal.refuse_percent) {
+            Self::ControlOnly
+        } else if reached(journal.refuse_telemetry_percent) {
+            Self::NoTelemetry
+        } else if reached(journal.alert_percent) {
+            Self::Alert
+        } else {
+            Self::Plenty
+        }
+    }
+}
+
+/// What the ingress counts.
+#[derive(Debug, Default)]
+pub struct IngressStats {
+    /// Frames that decoded.
+    pub sound: AtomicU64,
+    /// Frames that did not; they are journaled and rejected by the fold.
+    pub unsound: AtomicU64,
+    /// Refused: queue full, the endpoint tries again.
+    pub queue_full: AtomicU64,
+    /// Refused: disk watermark.
+    pub no_space: AtomicU64,
+    /// Refused: topic of another device or direction.
+    pub not_authorised: AtomicU64,
+    /// Refused: no such topic.
+    pub unknown_topic: AtomicU64,
+}
+
+/// The ingress.
+pub struct HubIngress {
+    directory: Arc<Directory>,
+    journal: Journal<RealFs>,
+    tap: Arc<Tap>,
+    space: AtomicU8,
+    /// Figures.
+    pub stats: IngressStats,
+}
+
+/// One connection of a device.
+struct Caller {
+    device: Arc<Device>,
+    /// No frame of this connection has come yet.
+    first: AtomicBool,
+}
+
+impl HubIngress {
+    /// An ingress into a journal.
+    pub fn new(directory: Arc<Directory>, journal: Journal<RealFs>, tap: Arc<Tap>) -> Self {
+        Self {
+            directory,
+            journal,
+            tap,
+            space: AtomicU8::new(Space::Plenty as u8),
+            stats: IngressStats::default(),
+        }
+    }
+
+    /// How full the disk is.
+    pub fn set_space(&self, space: Space) {
+        self.space.store(space as u8, Relaxed);
+    }
+
+    /// How full the disk is.
+    pub fn space(&self) -> Space {
+        match self.space.load(Relaxed) {
+            0 => Space::Plenty,
+            1 => Space::Alert,
+            2 => Space::NoTelemetry,
+            _ => Space::ControlOnly,
+        }
+    }
+}
+
+impl Ingress for HubIngress {
+    fn authenticate(&self, hello: &Hello<'_>) -> Result<Grant, AuthRefusal> {
+        let name = hello.username.unwrap_or(hello.client_id);
+        let secret = hello.password.unwrap_or_default();
+        let checked = self.directory.check(name, secret);
+        let refusal = match checked {
+            Ok(device) => {
+                return Ok(Grant {
+                    device: Arc::from(device.id.as_str()),
+                    generation: device.generation,
+                    context: Arc::new(Caller { device, first: AtomicBool::new(true) })
+                        as Arc<dyn Any + Send + Sync>,
+                });
+            }
+            Err(Unknown::NotEnrolled) => AuthRefusal::NotEnrolled,
+            Err(Unknown::Disabled) => AuthRefusal::Disabled,
+            Err(Unknown::BadSecret) => AuthRefusal::BadCredentials,
+            Err(Unknown::NotReady) => return Err(AuthRefusal::Unavailable),
+        };
+        self.directory.note(name, hello.peer.ip().to_string(), &refusal.to_string());
+        Err(refusal)
+    }
+
+    fn authorise(
+        &self,
+        grant: &Grant,
+        action: TopicAction,
+        name: &str,
+    ) -> Result<Route, TopicRefusal> {
+        let decided = authorise(grant.device.as_ref(), action, name);
+        match decided {
+            Ok(_) => {}
+            Err(TopicRefusal::NotAuthorised) => {
+                self.stats.not_authorised.fetch_add(1, Relaxed);
+            }
+            Err(TopicRefusal::Unknown) => {
+                self.stats.unknown_topic.fetch_add(1, Relaxed);
+            }
+        }
+        decided
+    }
+
+    fn publish(
+        &self,
+        grant: &Grant,
+        route: &Route,
+        publish: &Inbound<'_>,
+        ack: &Arc<AckCell>,
+    ) -> Result<Accepted, PublishRefusal> {
+        let Route::Reading { stream } = route else { return Err(PublishRefusal::NotAuthorised) };
+        let Some(caller) = grant.context.downcast_ref::<Caller>() else {
+            return Err(PublishRefusal::NotAuthorised);
+        };
+        let device = &caller.device;
+        let class = device.profile.stream(stream).map_or(Class::Telemetry, |s| s.class);
+        let space = self.space();
+        if space >= Space::ControlOnly || (space >= Space::NoTelemetry && class == Class::Telemetry)
+        {
+            self.stats.no_space.fetch_add(1, Relaxed);
+            return Err(PublishRefusal::Quota);
+        }
+        let decoded = decode(&device.profile, stream, publish.payload);
+        let (seq, boot) = match &decoded {
+            Ok(reading) => (reading.seq, reading.boot.clone()),
+            Err(_) => (None, None),
+        };
+        let frame = Frame {
+            device: device.id.clone(),
+            stream: stream.to_string(),
+            boot,
+            seq,
+            profile: device.profile.hash,
+            fresh_session: publish.clean_start && caller.first.load(Relaxed),
+            raw: publish.payload.clone(),
+        };
+        let payload = wire::encode_frame(&device.facility, &frame);
+        let taken = self.journal.append(
+            device.shard,
+            wire::KIND_FRAME,
+            payload,
+            Completion::Cell(Arc::clone(ack)),
+        );
+        match taken {
+            Ok(()) => {}
+            Err(AppendRefusal::Full) => {
+                self.stats.queue_full.fetch_add(1, Relaxed);
+                return Err(PublishRefusal::QueueFull);
+            }
+            Err(AppendRefusal::TooLarge) => return Err(PublishRefusal::Quota),
+            Err(AppendRefusal::Stopped) => return Err(PublishRefusal::Unavailable),
+        }
+        caller.first.store(false, Relaxed);
+        match decoded {
+            Ok(reading) => {
+                self.stats.sound.fetch_add(1, Relaxed);
+                self.tap.take(
+                    &device.facility,
+                    device.id.as_str(),
+                    &reading,
+                    self.journal.now_us(),
+                );
+            }
+            Err(_) => {
+                self.stats.unsound.fetch_add(1, Relaxed);
+            }
+        }
+        Ok(Accepted::Journaled)
+    }
+}
+
+/// Topics of a device: `stockfold/v1/{device}/{stream}` is a reading; deeper ones stay among its own clients; `cmd` is the
+/// hub's to write. Everything else belongs to somebody else.
+fn authorise(device: &str, action: TopicAction, name: &str) -> Result<Route, TopicRefusal> {
+    let Some(rest) = name.strip_prefix(TOPIC_ROOT) else {
+        return Err(match action {
+            TopicAction::Publish => TopicRefusal::Unknown,
+            TopicAction::Subscribe => TopicRefusal::NotAuthorised,
+        });
+    };
+    let own = rest.strip_prefix(device).and_then(|rest| rest.strip_prefix('/'));
+    let Some(inner) = own else { return Err(TopicRefusal::NotAuthorised) };
+    match action {
+        // The device's part of the filter is spelled out, so it can match nobody else's topics.
+        TopicAction::Subscribe => {
+            debug_assert!(topic::literal_prefix(name).starts_with(TOPIC_ROOT));
+            Ok(Route::DeviceLocal)
+        }
+        TopicAction::Publish => match inner.split_once('/') {
+            None if check_id(inner).is_ok() && inner != "cmd" => {
+                Ok(Route::Reading { stream: Arc::from(inner) })
+            }
+            None => Err(TopicRefusal::Unknown),
+            Some(("cmd", _)) => Err(TopicRefusal::NotAuthorised),
+            Some(_) => Ok(Route::DeviceLocal),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_has_its_own_topics_and_no_others() {
+        use TopicAction::{Publish, Subscribe};
+        let ask = |action, name| authorise("d1", action, name);
+        assert_eq!(
+            ask(Publish, "stockfold/v1/d1/stock"),
+            Ok(Route::Reading { stream: "stock".into() })
+        );
+        assert_eq!(ask(Publish, "stockfold/v1/d1/state/door"), Ok(Route::DeviceLocal));
+        for (action, name, refusal) in [
+            (Publish, "stockfold/v1/d2/stock", TopicRefusal::NotAuthorised),
+            (Publish, "stockfold/v1/d1x/stock", TopicRefusal::NotAuthorised),
+            (Publish, "stockfold/v1/d1/cmd/tare", TopicRefusal::NotAuthorised),
+            (Publish, "stockfold/v1/d1/cmd", TopicRefusal::Unknown),
+            (Publish, "stockfold/v1/d1/", TopicRefusal::Unknown),
+            (Publish, "stockfold/v1/d1/a b", TopicRefusal::Unknown),
+            (Publish, "stockfold/v1/d1", TopicRefusal::NotAuthorised),
+            (Publish, "zigbee/x", TopicRefusal::Unknown),
+            (Subscribe, "#", TopicRefusal::NotAuthorised),
+            (Subscribe, "stockfold/v1/+/cmd/#", TopicRefusal::NotAuthorised),
+            (Subscribe, "stockfold/v1/d2/cmd/#", TopicRefusal::NotAuthorised),
+        ] {
+            assert_eq!(ask(action, name), Err(refusal), "{name}");
+        }
+        assert_eq!(ask(Subscribe, "stockfold/v1/d1/cmd/#"), Ok(Route::DeviceLocal));
+        assert_eq!(ask(Subscribe, "stockfold/v1/d1/#"), Ok(Route::DeviceLocal));
+    }
+}

@@ -1,0 +1,24 @@
+//! The hub: composition root of Stockfold.
+//!
+//! ```text
+//!  mqtt ─► ingress ─► journal (actors) ─► stock actors ─► store ─► feed, api, page
+//!            └ directory, tap      └─► series, trim     └─► publish ─► journal
+//! ```
+//! [`run`] puts it together, [`desk`] is the one door from HTTP to the rest, [`observe`] what it tells of itself.
+
+pub mod api;
+pub mod config;
+pub mod data_dir;
+pub mod desk;
+pub mod directory;
+pub mod feed;
+pub mod ingress;
+pub mod mqtt;
+pub mod observe;
+pub mod publish;
+pub mod replay;
+pub mod run;
+pub mod series;
+pub mod store;
+pub mod tap;
+pub mod trim;

@@ -1,0 +1,22 @@
+//! The `stockfold` binary: one program for the hub and for looking after it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this program talks to a terminal")]
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // The chain of causes on one line each; a backtrace helps nobody who can act on this.
+            eprintln!("stockfold: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

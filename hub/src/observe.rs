@@ -1,0 +1,334 @@
+//! What the hub tells of itself: readiness with reasons, and metrics for every stage a reading passes.
+//!
+//! Metrics are read from counters that each stage keeps anyway; rendering them costs nothing until somebody asks.
+
+use std::{
+    fmt::Write,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU16, Ordering::Relaxed},
+    },
+};
+
+use actors::guardian::{State, Status};
+
+use crate::{
+    desk::{Check, Desk},
+    ingress::{HubIngress, Space},
+    mqtt::Counter,
+    series::SeriesStats,
+};
+
+/// A shard whose commits lie further back than this is behind, in microseconds of hub time.
+const BEHIND_US: i64 = 10_000_000;
+
+/// Everything that is watched.
+pub struct Watch {
+    /// Guarded children.
+    pub children: Mutex<Vec<Arc<Status>>>,
+    /// PostgreSQL answered at the last look.
+    pub database: AtomicBool,
+    /// Disk use, thousandths.
+    pub disk_permille: AtomicU16,
+    /// Series cursor.
+    pub series: Arc<SeriesStats>,
+    /// Ingress.
+    pub ingress: Arc<HubIngress>,
+}
+
+impl Watch {
+    fn statuses(&self) -> Vec<Arc<Status>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The checks of `/readyz`.
+    pub fn checks(&self, desk: &Desk) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let mut add = |name: &str, ok: bool, detail: String| {
+            checks.push(Check { name: name.to_owned(), ok, detail });
+        };
+        let database = self.database.load(Relaxed);
+        add(
+            "database",
+            database,
+            if database {
+                "answers".into()
+            } else {
+                "PostgreSQL does not answer; readings are still taken and wait in the journal"
+                    .into()
+            },
+        );
+        let stats = desk.journal.stats();
+        let waiting = stats.waiting_for_space() && stats.no_space() > 0;
+        add(
+            "journal",
+            !waiting,
+            if waiting {
+                "no space for the next segment; free some disk space".into()
+            } else {
+                format!("{} records durable", stats.records())
+            },
+        );
+        let space = self.ingress.space();
+        let permille = self.disk_permille.load(Relaxed);
+        add(
+            "disk",
+            space < Space::NoTelemetry,
+            format!("{}.{} % used", permille / 10, permille % 10),
+        );
+        add(
+            "clock",
+            !stats.clock_stepped(),
+            if stats.clock_stepped() {
+                "the wall clock was set while the hub ran; check NTP, then restart the hub".into()
+            } else {
+                "agrees with the hub's time".into()
+            },
+        );
+        for status in self.statuses() {
+            let detail = match status.state() {
+                State::Running if status.is_stalled() => "makes no progress".into(),
+                State::Running => format!("runs, {} restarts", status.restarts()),
+                State::Waiting(why) => format!("starting again: {why}"),
+                State::Ended => "ended".into(),
+                State::GaveUp(why) => format!("given up: {why}"),
+            };
+            add(status.name(), status.is_well(), detail);
+        }
+        for (shard, board) in desk.boards.iter().enumerate() {
+            let lag = board.stats.folded.load(Relaxed) > board.visible();
+            let folded_at = i64::try_from(board.stats.folded_at_us.load(Relaxed)).unwrap_or(0);
+            let behind_us = if lag { desk.now_us().saturating_sub(folded_at) } else { 0 };
+            let ok = behind_us < BEHIND_US;
+            add(&format!("shard-{shard}-lag"), ok, format!("{} ms behind", behind_us / 1_000));
+        }
+        checks
+    }
+
+    /// Prometheus' text format.
+    pub fn metrics(&self, desk: &Desk) -> String {
+        let mut out = Text::default();
+        let journal = desk.journal.stats();
+        out.counter(
+            "stockfold_journal_records_total",
+            "Records made durable.",
+            &[],
+            journal.records(),
+        );
+        out.counter("stockfold_journal_bytes_total", "Bytes made durable.", &[], journal.bytes());
+        out.counter("stockfold_journal_groups_total", "Group commits.", &[], journal.groups());
+        out.seconds(
+            "stockfold_journal_sync_seconds_total",
+            "Time spent writing and syncing.",
+            &[],
+            journal.sync_us(),
+        );
+        out.counter(
+            "stockfold_journal_no_space_total",
+            "Segments that found no space.",
+            &[],
+            journal.no_space(),
+        );
+        out.gauge(
+            "stockfold_journal_queued_bytes",
+            "Bytes waiting for the next group.",
+            &[],
+            desk.journal.queued_bytes() as f64,
+        );
+        out.gauge(
+            "stockfold_journal_disk_bytes",
+            "Bytes of all segments.",
+            &[],
+            desk.journal.disk_bytes() as f64,
+        );
+        out.gauge(
+            "stockfold_clock_stepped",
+            "1 = the wall clock was set while the hub ran.",
+            &[],
+            f64::from(u8::from(journal.clock_stepped())),
+        );
+        out.gauge(
+            "stockfold_disk_used_ratio",
+            "Disk use.",
+            &[],
+            f64::from(self.disk_permille.load(Relaxed)) / 1_000.0,
+        );
+        out.gauge(
+            "stockfold_database_up",
+            "1 = PostgreSQL answers.",
+            &[],
+            f64::from(u8::from(self.database.load(Relaxed))),
+        );
+        for counter in Counter::ALL {
+            let label = [("event", counter.name())];
+            out.counter(
+                "stockfold_mqtt_events_total",
+                "What happened at the MQTT endpoint.",
+                &label,
+                desk.endpoint.stats.get(*counter),
+            );
+        }
+        out.gauge(
+            "stockfold_mqtt_connections",
+            "Clients connected.",
+            &[],
+            desk.endpoint.registry.connected() as f64,
+        );
+        let ingress = &self.ingress.stats;
+        for (event, value) in [
+            ("sound", &ingress.sound),
+            ("unsound", &ingress.unsound),
+            ("queue_full", &ingress.queue_full),
+            ("no_space", &ingress.no_space),
+            ("not_authorised", &ingress.not_authorised),
+            ("unknown_topic", &ingress.unknown_topic),
+        ] {
+            out.counter(
+                "stockfold_ingress_total",
+                "Frames and topics by what the ingress decided.",
+                &[("decision", event)],
+                value.load(Relaxed),
+            );
+        }
+        out.gauge(
+            "stockfold_devices_enrolled",
+            "Devices that may connect.",
+            &[],
+            desk.directory.len() as f64,
+        );
+        for (id, board) in desk.boards.iter().enumerate() {
+            let id = id.to_string();
+            let label = [("shard", id.as_str())];
+            let s = &board.stats;
+            out.counter(
+                "stockfold_fold_entries_total",
+                "Entries folded.",
+                &label,
+                s.entries.load(Relaxed),
+            );
+            out.seconds(
+                "stockfold_fold_seconds_total",
+                "Time spent folding.",
+                &label,
+                s.fold_us.load(Relaxed),
+            );
+            out.counter(
+                "stockfold_fold_refolded_total",
+                "Entries folded again at start.",
+                &label,
+                s.refolded.load(Relaxed),
+            );
+            out.counter(
+                "stockfold_fold_poisoned_total",
+                "Entries passed over because they crashed the fold.",
+                &label,
+                s.poisoned.load(Relaxed),
+            );
+            out.counter(
+                "stockfold_movements_total",
+                "Movements committed.",
+                &label,
+                s.movements.load(Relaxed),
+            );
+            out.counter(
+                "stockfold_events_total",
+                "Events committed.",
+                &label,
+                s.events.load(Relaxed),
+            );
+            out.counter(
+                "stockfold_commits_total",
+                "Batches committed.",
+                &label,
+                s.commits.load(Relaxed),
+            );
+            out.seconds(
+                "stockfold_commit_seconds_total",
+                "Time spent committing.",
+                &label,
+                s.commit_us.load(Relaxed),
+            );
+            out.counter(
+                "stockfold_commit_retries_total",
+                "Commits tried again.",
+                &label,
+                s.retries.load(Relaxed),
+            );
+            out.counter(
+                "stockfold_snapshots_total",
+                "Snapshots written.",
+                &label,
+                s.snapshots.load(Relaxed),
+            );
+            out.gauge(
+                "stockfold_shard_folded_offset",
+                "Last offset folded.",
+                &label,
+                s.folded.load(Relaxed) as f64,
+            );
+            out.gauge(
+                "stockfold_shard_committed_offset",
+                "Last offset committed.",
+                &label,
+                board.committed() as f64,
+            );
+        }
+        out.counter(
+            "stockfold_series_points_total",
+            "Points written.",
+            &[],
+            self.series.points.load(Relaxed),
+        );
+        out.gauge(
+            "stockfold_series_offset",
+            "Offset up to which the series cursor has read.",
+            &[],
+            self.series.offset.load(Relaxed) as f64,
+        );
+        for status in self.statuses() {
+            let label = [("child", status.name())];
+            out.gauge(
+                "stockfold_child_well",
+                "1 = it runs and makes progress.",
+                &label,
+                f64::from(u8::from(status.is_well())),
+            );
+            out.counter(
+                "stockfold_child_restarts_total",
+                "Times it was started again.",
+                &label,
+                u64::from(status.restarts()),
+            );
+        }
+        out.text
+    }
+}
+
+/// Metric text; each name's help and type go before its first sample.
+#[derive(Default)]
+struct Text {
+    text: String,
+    last: String,
+}
+
+impl Text {
+    fn sample(&mut self, name: &str, kind: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        if self.last != name && !self.text.contains(&format!("# TYPE {name} ")) {
+            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            self.last = name.to_owned();
+        }
+        let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.text, "{name}{labels} {value}");
+    }
+    fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: u64) {
+        self.sample(name, "counter", help, labels, value as f64);
+    }
+    fn seconds(&mut self, name: &str, help: &str, labels: &[(&str, &str)], us: u64) {
+        self.sample(name, "counter", help, labels, us as f64 / 1e6);
+    }
+    fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        self.sample(name, "gauge", help, labels, value);
+    }
+}

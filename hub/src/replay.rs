@@ -1,0 +1,266 @@
+//! Replay: fold the journal again and compare with what is committed, bit for bit.
+//!
+//! It starts from the oldest snapshot kept, or from the beginning of the journal, in a state of its own, touches nothing, and
+//! may run beside a live hub. Movements are compared row by row up to the position that was committed when it began; levels
+//! at the end, for the lines that did not move since.
+
+use std::path::Path;
+
+use actors::{
+    journal::{Journal, Options},
+    ports::{clock::SystemClock, fs::RealFs},
+    snapshot::{SnapshotFiles, SnapshotStore},
+    stock::{Shard, start},
+    store::{OutboxMovement, Store},
+};
+use anyhow::Context;
+use fold::FOLD_VERSION;
+use serde::Serialize;
+use std::sync::Arc;
+
+use crate::store::PgStore;
+
+/// Movements compared at once.
+const COMPARE_ROWS: u32 = 10_000;
+/// Differences told one by one.
+pub const DIFFERENCES_MAX: usize = 20;
+
+/// What a replay found in one shard.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Shard.
+    pub shard: u16,
+    /// Offset it began after; 0 = the beginning of the journal.
+    pub from: u64,
+    /// Offset it went up to.
+    pub to: u64,
+    /// Entries folded.
+    pub entries: u64,
+    /// Movements compared.
+    pub movements: u64,
+    /// Levels compared.
+    pub levels: u64,
+    /// Differences, the first [`DIFFERENCES_MAX`] in words.
+    pub differences: Vec<String>,
+    /// All differences.
+    pub different: u64,
+    /// SHA-256 over the states' digests.
+    pub digest: String,
+}
+
+impl Report {
+    fn differ(&mut self, what: impl FnOnce() -> String) {
+        self.different += 1;
+        if self.differences.len() < DIFFERENCES_MAX {
+            self.differences.push(what());
+        }
+    }
+}
+
+/// Opens a journal only to read it: nothing is written, torn tails stay, and a live hub may go on.
+pub fn open_for_reading(dir: &Path) -> anyhow::Result<Journal<ReadOnly>> {
+    let fs =
+        ReadOnly(RealFs::new(dir).with_context(|| format!("no journal in {}", dir.display()))?);
+    let (journal, _writer, _) =
+        Journal::open(fs, Arc::new(SystemClock::new()), &Options::default())?;
+    Ok(journal)
+}
+
+/// Checks every shard of a store. `progress` is told (done, of how many) in bytes of journal.
+pub async fn check(
+    journal: &Journal<ReadOnly>,
+    store: &PgStore,
+    snapshots: &SnapshotFiles,
+    mut progress: impl FnMut(u64, u64),
+) -> anyhow::Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    let mut id = 0;
+    while let Some(position) = store.position(id).await? {
+        anyhow::ensure!(
+            position.epoch == journal.epoch() || position.offset == 0,
+            "the database belongs to another journal (epoch {}, not {})",
+            position.epoch,
+            journal.epoch()
+        );
+        reports.push(
+            check_shard(id, position.offset, journal, store, snapshots, &mut progress).await?,
+        );
+        id += 1;
+    }
+    Ok(reports)
+}
+
+async fn check_shard(
+    id: u16,
+    to: u64,
+    journal: &Journal<ReadOnly>,
+    store: &PgStore,
+    snapshots: &SnapshotFiles,
+    progress: &mut impl FnMut(u64, u64),
+) -> anyhow::Result<Report> {
+    let whole = journal.first() < actors::journal::SEGMENT_BYTES;
+    let (mut shard, from) = if whole {
+        (Shard::new(id, journal.epoch(), start::unknown_facility()), 0)
+    } else {
+        let oldest = snapshots.list(id)?.first().map_or(0, |s| s.offset);
+        start::restore(id, journal, snapshots, oldest)?
+    };
+    let mut report = Report {
+        shard: id,
+        from,
+        to,
+        entries: 0,
+        movements: 0,
+        levels: 0,
+        differences: Vec::new(),
+        different: 0,
+        digest: String::new(),
+    };
+    start::skip_poison(id, journal, &mut shard)?;
+    let mut reader = journal.reader(from);
+    let mut records = Vec::new();
+    let mut compared = from;
+    let mut mine: Vec<OutboxMovement> = Vec::new();
+    while shard.folded() < to && reader.read(&mut records)? {
+        for record in records.drain(..).filter(|r| r.shard == id && r.offset <= to) {
+            shard.fold(&record, true);
+            report.entries += 1;
+        }
+        let batch = shard.seal(0, 0, true);
+        mine.extend(
+            batch
+                .movements
+                .iter()
+                .map(|(f, offset, m)| OutboxMovement::of(f, *offset, FOLD_VERSION, m)),
+        );
+        if mine.len() >= COMPARE_ROWS as usize {
+            compare(id, &mut mine, compared, shard.folded(), store, &mut report).await?;
+            compared = shard.folded();
+        }
+        progress(reader.position().min(to).saturating_sub(from), to.saturating_sub(from));
+        tokio::task::yield_now().await;
+    }
+    compare(id, &mut mine, compared, to, store, &mut report).await?;
+    let levels = store.levels(id).await?;
+    // A live hub moves on: only what still stands where we stopped can be compared.
+    if store.position(id).await?.is_some_and(|p| p.offset == to) {
+        for (facility, level) in &levels {
+            report.levels += 1;
+            let ours = shard
+                .state(facility.as_str())
+                .and_then(|s| s.level(level.slot.as_str(), &level.sku));
+            if ours.as_ref() != Some(level) {
+                report.differ(|| {
+                    format!(
+                        "level of {} in {}/{}: committed {level:?}, replay {ours:?}",
+                        level.sku, facility, level.slot
+                    )
+                });
+            }
+        }
+        let ours: u64 = shard.states().map(|s| s.levels().count() as u64).sum();
+        if ours != levels.len() as u64 {
+            report.differ(|| format!("{} levels are committed, replay has {ours}", levels.len()));
+        }
+    }
+    let mut digest = sha2::Sha256::default();
+    for state in shard.states() {
+        sha2::Digest::update(&mut digest, state.digest());
+    }
+    report.digest = sha2::Digest::finalize(digest).iter().map(|b| format!("{b:02x}")).collect();
+    Ok(report)
+}
+
+/// Compares the movements of `after..=to` with the committed ones.
+async fn compare(
+    shard: u16,
+    mine: &mut Vec<OutboxMovement>,
+    after: u64,
+    to: u64,
+    store: &PgStore,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    let mut cursor = after;
+    loop {
+        let page = store.movements_after(shard, cursor, COMPARE_ROWS).await?;
+        // A page may end within an entry's movements; reading on from the entry before it keeps them together.
+        let full = page.len() == COMPARE_ROWS as usize;
+        let last = page.last().map_or(to, |row| row.offset);
+        let keep = page.into_iter().filter(|row| row.offset <= to && (!full || row.offset < last));
+        rows.extend(keep);
+        if !full || last > to {
+            break;
+        }
+        cursor = last - 1;
+    }
+    let (mut a, mut b) = (mine.drain(..).peekable(), rows.into_iter().peekable());
+    loop {
+        let key = |row: &OutboxMovement| (row.offset, row.ordinal);
+        match (a.peek().map(key), b.peek().map(key)) {
+            (None, None) => return Ok(()),
+            (Some(x), Some(y)) if x == y => {
+                report.movements += 1;
+                if let (Some(ours), Some(theirs)) = (a.next(), b.next())
+                    && ours != theirs
+                {
+                    report.differ(|| {
+                        format!("movement {}-{}: committed {theirs:?}, replay {ours:?}", x.0, x.1)
+                    });
+                }
+            }
+            (Some(x), y) if y.is_none_or(|y| x < y) => {
+                let ours = a.next();
+                report.differ(|| format!("movement {}-{} is not committed: {ours:?}", x.0, x.1));
+            }
+            (_, _) => {
+                let theirs = b.next();
+                report.differ(|| format!("a committed movement is not replayed: {theirs:?}"));
+            }
+        }
+    }
+}
+
+/// Files that cannot be changed.
+pub struct ReadOnly(RealFs);
+
+/// One of them.
+pub struct ReadOnlyFile(std::fs::File);
+
+impl actors::ports::fs::Fs for ReadOnly {
+    type File = ReadOnlyFile;
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        // Drafts belong to whoever writes them.
+        Ok(self.0.list()?.into_iter().filter(|name| !name.ends_with(".new")).collect())
+    }
+    fn create_zeroed(&self, _: &str, _: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn open(&self, name: &str) -> std::io::Result<ReadOnlyFile> {
+        Ok(ReadOnlyFile(self.0.open(name)?))
+    }
+    fn remove(&self, _: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn used_permille(&self) -> std::io::Result<u16> {
+        self.0.used_permille()
+    }
+    fn disk_bytes(&self) -> std::io::Result<u64> {
+        self.0.disk_bytes()
+    }
+}
+
+impl actors::ports::fs::FileIo for ReadOnlyFile {
+    fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+        actors::ports::fs::FileIo::read_at(&self.0, buffer, at)
+    }
+    fn sync(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn len(&self) -> std::io::Result<u64> {
+        actors::ports::fs::FileIo::len(&self.0)
+    }
+}

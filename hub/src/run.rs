@@ -1,0 +1,428 @@
+//! The running hub: composition root and order of start and stop.
+//!
+//! ```text
+//!  lock ─► PostgreSQL ─► journal (recovers) ─► shards (re-fold) ─┬─► MQTT endpoint ─► devices
+//!                                                                ├─► API, page, feed
+//!                                                                └─► reconcilers and cursors
+//! ```
+//! Stopping is the reverse and never needed for correctness: connections get the acknowledgements on their way, the journal
+//! closes, the shards end at its end.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU16, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix_rt::Arbiter;
+use actors::{
+    guardian::{End, Policy, Status, guard},
+    journal::{Journal, Options, Threads},
+    ports::{
+        clock::SystemClock,
+        fs::{Fs, RealFs},
+        rng::{Rng, SplitMix},
+    },
+    snapshot::SnapshotFiles,
+    stock::{self, Board, Links},
+    store::Batch,
+};
+use anyhow::Context;
+use device_profiles::profile::{DEFAULT_PROFILE, ProfileHash};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::{
+    api::{self, Auth},
+    config::Config,
+    data_dir::DataDir,
+    desk::Desk,
+    directory::Directory,
+    ingress::{HubIngress, Space},
+    mqtt::{Core, Limits, Listener},
+    observe::Watch,
+    publish::Publisher,
+    series::{self, SeriesStats},
+    store::{PgStore, PrivateServer},
+    tap::Tap,
+    trim,
+};
+
+/// Threads that answer HTTP.
+const HTTP_THREADS: usize = 2;
+/// Committed batches a listener may fall behind.
+const NOTICES_MAX: usize = 256;
+/// Period of the look at disk and database, in milliseconds.
+const LOOK_MS: u64 = 1_000;
+/// Period of trimming, of the directory's own reload and of writing down refused devices, in seconds.
+const HOUSEKEEPING_S: u64 = 10;
+/// Period of making and dropping partitions, in seconds.
+const PARTITIONS_S: u64 = 3_600;
+/// Days of partitions made ahead and behind.
+const PARTITION_DAYS: i64 = 2;
+
+/// A running hub.
+pub struct Hub {
+    /// Handles.
+    pub desk: Desk,
+    /// Where the API answers.
+    pub http: SocketAddr,
+    /// Where devices connect.
+    pub mqtt: SocketAddr,
+    /// The admin token, if it was made just now.
+    pub new_token: Option<String>,
+    /// Path and code of the one-time sign-in link.
+    pub sign_in: String,
+    stopper: api::Stopper,
+    listener: Listener,
+    journal: Journal<RealFs>,
+    threads: Threads,
+    arbiters: Vec<Arbiter>,
+    server: Option<PrivateServer>,
+    _data_dir: DataDir,
+}
+
+/// Starts a hub. Must be called within an actix system.
+pub async fn start(config: &Config) -> anyhow::Result<Hub> {
+    let data_dir = DataDir::lock(&config.data_dir())?;
+    let (store, server) = open_store(config, data_dir.path()).await?;
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)
+        .map_err(|e| anyhow::anyhow!("no randomness from the operating system: {e}"))?;
+    let rng: Arc<dyn Rng> = Arc::new(SplitMix::new(u64::from_le_bytes(seed)));
+
+    let (journal, threads) = open_journal(config, &data_dir.journal())?;
+    let shards = config.shards.count;
+    store.check_shards(shards).await?;
+    let boards: Arc<[Arc<Board>]> = (0..shards).map(|_| Board::new()).collect();
+    let children: Mutex<Vec<Arc<Status>>> = Mutex::default();
+    let (arbiters, statuses) =
+        start_shards(&journal, &store, &SnapshotFiles::new(&data_dir.snapshots())?, &boards, &rng)
+            .await?;
+    children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
+
+    let profile = device_profiles::Profile::parse(DEFAULT_PROFILE)?;
+    store
+        .keep_profile(profile.name.as_str(), &ProfileHash::of(DEFAULT_PROFILE).0, DEFAULT_PROFILE)
+        .await?;
+    let directory = Arc::new(Directory::default());
+    directory.reload(&store).await?;
+    let tap = Arc::new(Tap::default());
+    let ingress =
+        Arc::new(HubIngress::new(Arc::clone(&directory), journal.clone(), Arc::clone(&tap)));
+    let limits = Limits { connections_max: config.mqtt.connections_max, ..Limits::default() };
+    let core = Core::new(limits, Arc::clone(&ingress) as Arc<_>, tokio::time::Instant::now());
+
+    let watch = Arc::new(Watch {
+        children,
+        database: AtomicBool::new(true),
+        disk_permille: AtomicU16::new(0),
+        series: Arc::new(SeriesStats::default()),
+        ingress: Arc::clone(&ingress),
+    });
+    let batches: broadcast::Sender<Arc<Batch>> = broadcast::Sender::new(NOTICES_MAX);
+    for board in boards.iter() {
+        actix_rt::spawn(forward(board.batches(), batches.clone()));
+    }
+    let desk = Desk {
+        store,
+        journal: journal.clone(),
+        boards,
+        batches,
+        publisher: Arc::new(Publisher::default()),
+        directory,
+        endpoint: Arc::clone(&core),
+        tap,
+        watch: Arc::clone(&watch),
+    };
+    look(&desk, &config.journal);
+    let statuses =
+        reconcilers(&desk, config, server.is_some().then(|| data_dir.path().to_owned()), &rng);
+    watch.children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
+
+    let (token_hash, new_token) = data_dir.token()?;
+    let auth = Auth::new(token_hash);
+    let code = auth
+        .issue_sign_in_code()
+        .map_err(|e| anyhow::anyhow!("no randomness from the operating system: {e}"))?;
+    let bound =
+        api::serve(desk.clone(), config.http.bind, auth, HTTP_THREADS).with_context(|| {
+            format!(
+                "cannot listen on {} for HTTP; is another program using it? ([http] bind)",
+                config.http.bind
+            )
+        })?;
+    let (http, stopper) = (bound.address, bound.stopper());
+    actix_rt::spawn(bound.run());
+    let listener =
+        Listener::bind(core, config.mqtt.bind, config.mqtt.threads).await.with_context(|| {
+            format!(
+                "cannot listen on {} for MQTT; is another program using it? ([mqtt] bind)",
+                config.mqtt.bind
+            )
+        })?;
+    let mqtt = listener.address();
+    tracing::info!(%http, %mqtt, "hub is ready");
+    Ok(Hub {
+        desk,
+        http,
+        mqtt,
+        new_token,
+        sign_in: format!("/signin?code={code}"),
+        stopper,
+        listener,
+        journal,
+        threads,
+        arbiters,
+        server,
+        _data_dir: data_dir,
+    })
+}
+
+impl Hub {
+    /// Stops: acknowledgements on their way go out, what is journaled is synced. `stop_database` for the private server too.
+    pub async fn stop(self, stop_database: bool) {
+        self.listener.drain().await;
+        self.stopper.stop().await;
+        self.journal.close();
+        let joined = tokio::task::spawn_blocking(move || self.threads.join()).await;
+        if joined.is_err() {
+            tracing::error!("the journal's threads ended badly");
+        }
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        if stop_database
+            && let Some(server) = &self.server
+            && let Err(error) = server.stop()
+        {
+            tracing::warn!(%error, "the private PostgreSQL did not stop");
+        }
+    }
+}
+
+async fn open_store(
+    config: &Config,
+    data_dir: &Path,
+) -> anyhow::Result<(PgStore, Option<PrivateServer>)> {
+    match &config.database.url {
+        Some(url) => Ok((PgStore::open_url(url).await?, None)),
+        None => {
+            let server = PrivateServer::ensure(data_dir).await?;
+            Ok((PgStore::open(server.options()).await?, Some(server)))
+        }
+    }
+}
+
+fn open_journal(config: &Config, dir: &Path) -> anyhow::Result<(Journal<RealFs>, Threads)> {
+    let fs = RealFs::new(dir)
+        .with_context(|| format!("cannot use the journal's directory {}", dir.display()))?;
+    let options = Options { group_wait_us: config.journal.group_wait_us, ..Options::default() };
+    let (journal, writer, recovered) = Journal::open(fs, Arc::new(SystemClock::new()), &options)?;
+    if let Some(torn) = recovered.torn {
+        tracing::warn!(
+            offset = torn.offset,
+            "the last group was torn by a crash and is cut; nothing in it was acknowledged"
+        );
+    }
+    tracing::info!(
+        epoch = recovered.epoch,
+        new = recovered.new,
+        end = recovered.end,
+        "journal is open"
+    );
+    let threads = Threads::spawn(&journal, writer, options.segment_bytes, |error| {
+        // What the kernel did with the pages of a failed sync is unknown, so nothing in memory can be believed either.
+        // Not a panic: no destructor may run, no acknowledgement go out.
+        tracing::error!(%error, "the journal cannot be written; the process ends now and recovers on restart");
+        std::process::abort();
+    })?;
+    Ok((journal, threads))
+}
+
+/// Each shard has an arbiter of its own. Returns when every guardian runs.
+async fn start_shards(
+    journal: &Journal<RealFs>,
+    store: &PgStore,
+    snapshots: &SnapshotFiles,
+    boards: &Arc<[Arc<Board>]>,
+    rng: &Arc<dyn Rng>,
+) -> anyhow::Result<(Vec<Arbiter>, Vec<Arc<Status>>)> {
+    let (mut arbiters, mut statuses) = (Vec::new(), Vec::new());
+    for (id, board) in (0u16..).zip(boards.iter()) {
+        let links = Links {
+            journal: journal.clone(),
+            store: Arc::new(store.clone()),
+            snapshots: Arc::new(snapshots.clone()),
+            board: Arc::clone(board),
+            rng: Arc::clone(rng),
+        };
+        let arbiter = Arbiter::new();
+        let (tell, told) = oneshot::channel();
+        arbiter.spawn_fn(move || {
+            let _ = tell.send(stock::run(id, links, Policy::default()));
+        });
+        statuses.push(told.await.context("a shard's thread ended at its start")?);
+        arbiters.push(arbiter);
+    }
+    // Ready means: every shard has re-folded up to the store, or has said why it cannot.
+    for (status, board) in statuses.iter().zip(boards.iter()) {
+        let mut begun = board.begun();
+        tokio::select! {
+            _ = begun.wait_for(|begun| *begun) => {}
+            why = gave_up(status) => anyhow::bail!("{why}"),
+        }
+    }
+    Ok((arbiters, statuses))
+}
+
+async fn gave_up(status: &Status) -> String {
+    loop {
+        if let actors::guardian::State::GaveUp(why) = status.state() {
+            return why;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Everybody's batches on one channel.
+async fn forward(mut from: broadcast::Receiver<Arc<Batch>>, to: broadcast::Sender<Arc<Batch>>) {
+    loop {
+        match from.recv().await {
+            // Nobody listening is fine.
+            Ok(batch) => drop(to.send(batch)),
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// A look at the disk, and what follows from it.
+fn look(desk: &Desk, limits: &crate::config::Journal) {
+    match desk.journal.fs().used_permille() {
+        Ok(permille) => {
+            desk.watch.disk_permille.store(permille, Relaxed);
+            let space = Space::of(permille, limits);
+            let before = desk.watch.ingress.space();
+            if space != before {
+                if space > before {
+                    tracing::warn!(?space, permille, "the disk fills");
+                } else {
+                    tracing::info!(?space, permille, "the disk has room again");
+                }
+                desk.watch.ingress.set_space(space);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot tell how full the disk is"),
+    }
+}
+
+/// Starts a reconciler: rounds with a pause between, under a guardian.
+fn every<F, Fut>(name: &'static str, pause: Duration, rng: &Arc<dyn Rng>, round: F) -> Arc<Status>
+where
+    F: Fn() -> Fut + 'static,
+    Fut: Future<Output = Result<(), String>>,
+{
+    let round = std::rc::Rc::new(round);
+    let policy = Policy {
+        restarts_max: u32::MAX,
+        stall_after: pause * 3 + Duration::from_secs(60),
+        ..Policy::default()
+    };
+    guard(name, policy, Arc::clone(rng), move |status| {
+        let round = std::rc::Rc::clone(&round);
+        async move {
+            loop {
+                status.beat();
+                if let Err(why) = round().await {
+                    return End::Failed(why);
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+    })
+}
+
+fn reconcilers(
+    desk: &Desk,
+    config: &Config,
+    private: Option<std::path::PathBuf>,
+    rng: &Arc<dyn Rng>,
+) -> Vec<Arc<Status>> {
+    let mut children = Vec::new();
+    let (d, limits) = (desk.clone(), config.journal.clone());
+    children.push(every("look", Duration::from_millis(LOOK_MS), rng, move || {
+        let (d, limits, private) = (d.clone(), limits.clone(), private.clone());
+        async move {
+            look(&d, &limits);
+            let up = d.store.is_up().await;
+            if d.watch.database.swap(up, Relaxed) != up {
+                if up {
+                    tracing::info!("PostgreSQL answers again");
+                } else {
+                    tracing::error!("PostgreSQL does not answer; readings wait in the journal");
+                }
+            }
+            if !up && let Some(dir) = private {
+                PrivateServer::ensure(&dir).await.map_err(|e| e.to_string())?;
+            }
+            Ok(())
+        }
+    }));
+    let d = desk.clone();
+    children.push(every("publication", Duration::ZERO, rng, move || {
+        let d = d.clone();
+        async move {
+            d.publisher.round(&d.store, &d.journal).await.map_err(|e| e.to_string())?;
+            d.publisher.wait().await;
+            Ok(())
+        }
+    }));
+    let d = desk.clone();
+    children.push(every("directory", Duration::from_secs(HOUSEKEEPING_S), rng, move || {
+        let d = d.clone();
+        async move {
+            d.credentials_changed().await;
+            d.directory.flush_seen(&d.store).await.map_err(|e| e.to_string())
+        }
+    }));
+    let (d, limits) = (desk.clone(), config.journal.clone());
+    children.push(every("trim", Duration::from_secs(HOUSEKEEPING_S), rng, move || {
+        let (d, limits) = (d.clone(), limits.clone());
+        async move {
+            let boards = Arc::clone(&d.boards);
+            trim::round(&d.store, &d.journal, &boards, &limits)
+                .await
+                .map(drop)
+                .map_err(|e| e.to_string())
+        }
+    }));
+    let (d, keep) = (desk.clone(), i64::from(config.series.keep_days));
+    children.push(every("partitions", Duration::from_secs(PARTITIONS_S), rng, move || {
+        let d = d.clone();
+        async move {
+            let today = d.now_us().div_euclid(86_400_000_000);
+            d.store
+                .keep_partitions(today, PARTITION_DAYS, keep)
+                .await
+                .map(drop)
+                .map_err(|e| e.to_string())
+        }
+    }));
+    let d = desk.clone();
+    let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };
+    children.push(guard("series", policy, Arc::clone(rng), move |status| {
+        let d = d.clone();
+        async move {
+            match series::run(&d.store, &d.journal, &d.watch.series, || status.beat()).await {
+                Ok(()) => End::Done,
+                Err(error) => End::Failed(error.to_string()),
+            }
+        }
+    }));
+    children
+}

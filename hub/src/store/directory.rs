@@ -1,0 +1,113 @@
+//! Devices and their credentials, read whole for the endpoint's cache; and those that tried and are not enrolled.
+
+use sqlx::Row;
+
+use super::{PgStore, fault::Fault};
+
+/// A device as the endpoint needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// Its id.
+    pub id: String,
+    /// Its facility.
+    pub facility: String,
+    /// The facility's shard.
+    pub shard: u16,
+    /// Content of its profile.
+    pub profile: String,
+    /// It may not connect any more.
+    pub revoked: bool,
+    /// SHA-256 of each credential that stands.
+    pub secrets: Vec<[u8; 32]>,
+}
+
+/// A device that tried to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What it called itself.
+    pub name: String,
+    /// Its address, without the port.
+    pub peer: String,
+    /// Why it was refused.
+    pub reason: String,
+    /// How often since the last call.
+    pub times: i64,
+}
+
+impl PgStore {
+    /// Every device with its standing credentials and its profile's newest content.
+    pub async fn directory(&self) -> Result<Vec<DeviceRow>, Fault> {
+        let rows = sqlx::query(
+            "SELECT d.id, d.facility, f.shard, d.revoked_at IS NOT NULL AS revoked,
+                    coalesce((SELECT p.content FROM profile p WHERE p.name = d.profile
+                              ORDER BY p.created_at DESC LIMIT 1), '') AS profile,
+                    coalesce((SELECT array_agg(c.secret_sha256 ORDER BY c.id) FROM credential c
+                              WHERE c.device = d.id AND c.revoked_at IS NULL), '{}') AS secrets
+             FROM device d JOIN facility f ON f.id = d.facility ORDER BY d.id",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let secrets: Vec<Vec<u8>> = row.try_get("secrets")?;
+                Ok(DeviceRow {
+                    id: row.try_get("id")?,
+                    facility: row.try_get("facility")?,
+                    shard: row.try_get::<i16, _>("shard")?.unsigned_abs(),
+                    profile: row.try_get("profile")?,
+                    revoked: row.try_get("revoked")?,
+                    secrets: secrets.into_iter().filter_map(|s| s.try_into().ok()).collect(),
+                })
+            })
+            .collect::<Result<_, sqlx::Error>>()
+            .map_err(Fault::from)
+    }
+
+    /// Keeps a profile's content under its hash.
+    pub async fn keep_profile(
+        &self,
+        name: &str,
+        hash: &[u8; 32],
+        content: &str,
+    ) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO profile (hash, name, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(hash.as_slice())
+        .bind(name)
+        .bind(content)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Content of every profile there ever was.
+    pub async fn profile_contents(&self) -> Result<Vec<String>, Fault> {
+        Ok(sqlx::query_scalar("SELECT content FROM profile ORDER BY created_at, hash")
+            .fetch_all(self.pool())
+            .await?)
+    }
+
+    /// Adds to the list of devices seen and not enrolled; of the least recently seen, those beyond `keep` are forgotten.
+    pub async fn note_seen(&self, seen: &[Seen], keep: i64) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO seen_device (name, peer, reason, times)
+             SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[])
+             ON CONFLICT (name) DO UPDATE SET peer = excluded.peer, reason = excluded.reason, last_at = now(),
+                                              times = seen_device.times + excluded.times",
+        )
+        .bind(seen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>())
+        .bind(seen.iter().map(|s| s.peer.as_str()).collect::<Vec<_>>())
+        .bind(seen.iter().map(|s| s.reason.as_str()).collect::<Vec<_>>())
+        .bind(seen.iter().map(|s| s.times).collect::<Vec<_>>())
+        .execute(self.pool())
+        .await?;
+        sqlx::query(
+            "DELETE FROM seen_device WHERE name IN (SELECT name FROM seen_device ORDER BY last_at DESC OFFSET $1)",
+        )
+        .bind(keep)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+}

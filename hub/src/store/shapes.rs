@@ -1,0 +1,217 @@
+//! Master data as it is posted: the bodies of the API, and the rows that writing compares with what is there.
+//!
+//! One shape serves the call on a path (`POST /facilities/{f}/zones`) and the import: `facility` is taken from the path there
+//! and must be given here. Names left out become the id, so that two equal things are equal whatever was left out.
+
+use device_profiles::{Channel, DeviceId, FacilityId, ShelfId, Sku, SlotId, ZoneId};
+use fold::Source;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewFacility {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: FacilityId,
+    /// Its name.
+    pub name: String,
+    /// An IANA time zone; `UTC` when absent.
+    #[serde(default = "utc")]
+    pub time_zone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+/// A zone of a facility.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewZone {
+    /// Its facility; in an import only.
+    #[schema(value_type = Option<String>)]
+    pub facility: Option<FacilityId>,
+    /// Its id, unique in the facility.
+    #[schema(value_type = String)]
+    pub id: ZoneId,
+    /// Its name.
+    pub name: String,
+}
+
+/// A shelf.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewShelf {
+    /// Its facility; in an import only.
+    #[schema(value_type = Option<String>)]
+    pub facility: Option<FacilityId>,
+    /// Its id, unique in the facility.
+    #[schema(value_type = String)]
+    pub id: ShelfId,
+    /// Its name.
+    pub name: String,
+    /// The zone it stands in.
+    #[schema(value_type = Option<String>)]
+    pub zone: Option<ZoneId>,
+}
+
+/// A place on a shelf.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSlot {
+    /// Its facility; in an import only.
+    #[schema(value_type = Option<String>)]
+    pub facility: Option<FacilityId>,
+    /// Its id, unique in the facility.
+    #[schema(value_type = String)]
+    pub id: SlotId,
+    /// Its shelf.
+    #[schema(value_type = String)]
+    pub shelf: ShelfId,
+    /// Its name; the id when absent.
+    pub name: Option<String>,
+    /// Receipts that name no slot are booked here.
+    #[serde(default)]
+    pub receiving: bool,
+}
+
+/// A stock keeping unit. SKUs belong to no facility.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSku {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: Sku,
+    /// Its name.
+    pub name: String,
+    /// Mass of one unit, milligrams.
+    pub unit_weight_mg: Option<i64>,
+    /// Standard deviation of the mass of one unit, milligrams.
+    #[serde(default)]
+    pub unit_sigma_mg: i64,
+    /// GTIN, 8 to 14 digits.
+    pub gtin: Option<String>,
+}
+
+/// A line of the planogram: this SKU belongs in this slot and is counted so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLine {
+    /// Its facility; in an import only.
+    #[schema(value_type = Option<String>)]
+    pub facility: Option<FacilityId>,
+    /// The slot.
+    #[schema(value_type = String)]
+    pub slot: SlotId,
+    /// The SKU.
+    #[schema(value_type = String)]
+    pub sku: Sku,
+    /// Which source counts it.
+    #[schema(value_type = LineSource)]
+    pub source: Source,
+    /// How many fit.
+    pub capacity: Option<i64>,
+    /// Below this the line is low.
+    pub min: Option<i64>,
+}
+
+/// Which source counts a line.
+#[derive(Debug, Clone, Copy, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum LineSource {
+    /// The load cell under the slot.
+    Weight,
+    /// Declared changes: readings, scans, people.
+    Scan,
+    /// RFID tags.
+    Rfid,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// Its id, unique in the hub; also its MQTT username.
+    #[schema(value_type = String)]
+    pub id: DeviceId,
+    /// Its facility.
+    #[schema(value_type = String)]
+    pub facility: FacilityId,
+    /// Its name; the id when absent.
+    pub name: Option<String>,
+    /// What its bytes mean: the name of a profile (its newest text) or the hash of one.
+    #[serde(default = "default_profile")]
+    pub profile: String,
+    /// Where its declared changes go when they name no slot.
+    #[schema(value_type = Option<String>)]
+    pub slot: Option<SlotId>,
+    /// Its load cells.
+    #[serde(default)]
+    pub channels: Vec<NewChannel>,
+}
+
+/// The profile of a device that names none.
+pub const DEFAULT_PROFILE_NAME: &str = "default";
+
+fn default_profile() -> String {
+    DEFAULT_PROFILE_NAME.to_owned()
+}
+
+/// A load cell and the slot it carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewChannel {
+    /// Its channel of the device.
+    #[schema(value_type = String)]
+    pub channel: Channel,
+    /// The slot on it.
+    #[schema(value_type = String)]
+    pub slot: SlotId,
+    /// Smallest step it shows, milligrams.
+    pub division_mg: i64,
+    /// Standard error of a settled reading, milligrams.
+    pub noise_mg: i64,
+    /// Full scale, milligrams.
+    pub capacity_mg: Option<i64>,
+    /// What it shows when the slot is empty, milligrams.
+    pub zero_mg: Option<i64>,
+}
+
+/// Any amount of master data, written in one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MasterData {
+    /// Facilities.
+    pub facilities: Vec<NewFacility>,
+    /// Zones.
+    pub zones: Vec<NewZone>,
+    /// Shelves.
+    pub shelves: Vec<NewShelf>,
+    /// Slots.
+    pub slots: Vec<NewSlot>,
+    /// SKUs.
+    pub skus: Vec<NewSku>,
+    /// Planogram lines; lines not named here stay as they are.
+    pub planogram: Vec<NewLine>,
+    /// Devices.
+    pub devices: Vec<NewDevice>,
+}
+
+impl MasterData {
+    /// How many things it holds.
+    pub fn len(&self) -> usize {
+        self.facilities.len()
+            + self.zones.len()
+            + self.shelves.len()
+            + self.slots.len()
+            + self.skus.len()
+            + self.planogram.len()
+            + self.devices.len()
+    }
+    /// It holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,193 @@
+//! The command line's words.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Simulates the devices, goods and people of a facility, and judges what a Stockfold hub makes of them.
+///
+/// Exit code 0: all is right; 1: the hub is wrong; 2: the command could not be carried out.
+#[derive(Debug, Parser)]
+#[command(name = "stockfold-sim", version, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Play a scenario against a hub: people move goods, scales and handhelds report over MQTT.
+    Play(PlayArgs),
+    /// Judge a hub by a play that was kept with `play --save`.
+    Verify(VerifyArgs),
+    /// Send readings at a fixed rate from many devices.
+    Load(LoadArgs),
+    /// Open many connections and hold them.
+    Idle(IdleArgs),
+    /// Look at scenarios.
+    Scenario {
+        #[command(subcommand)]
+        command: ScenarioCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ScenarioCommand {
+    /// Check a scenario file and say what it holds.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print a built-in scenario, as a start for your own.
+    Print {
+        /// Its name; see `scenario list`.
+        name: String,
+    },
+    /// List the built-in scenarios.
+    List,
+}
+
+#[derive(ClapArgs)]
+pub struct HubArgs {
+    /// The hub's HTTP address.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub hub: String,
+    /// API token of an administrator or installer; others on this machine can see it, prefer --token-file.
+    #[arg(long, value_name = "TOKEN", env = "STOCKFOLD_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File that holds the API token.
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for HubArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The token stays out of every log.
+        f.debug_struct("HubArgs").field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PlayArgs {
+    /// A built-in scenario's name (demo, accuracy-010, accuracy-015, creep, rough) or a TOML file.
+    pub scenario: String,
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// The hub's MQTT endpoint.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub mqtt: String,
+    /// Virtual seconds in a wall second.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub speed: f64,
+    /// Wall seconds to play, instead of the scenario's duration. Ctrl-C ends a play properly, too.
+    #[arg(long = "for", value_name = "SECONDS")]
+    pub seconds: Option<f64>,
+    /// Seed, instead of the scenario's.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Keep the truth and the promises in this file, for `verify`.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Judge the hub at the end.
+    #[arg(long)]
+    pub verify: bool,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// What `play --save` wrote.
+    pub played: PathBuf,
+    #[command(flatten)]
+    pub hub: HubArgs,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct JudgeArgs {
+    /// How long the hub may take until all it acknowledged is committed, s.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub settle: f64,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Stream {
+    /// Each reading is a movement of +1.
+    Stock,
+    /// A scale at rest and in motion; one reading in ten completes a movement.
+    Weight,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Mqtt {
+    /// 3.1.1.
+    #[value(name = "3")]
+    V3,
+    /// 5.0.
+    #[value(name = "5")]
+    V5,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// The hub's MQTT endpoint.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub mqtt: String,
+    /// Devices, one connection each.
+    #[arg(long, default_value_t = 1_000)]
+    pub devices: usize,
+    /// Readings per second in all.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 10_000.0)]
+    pub rate: f64,
+    /// What they send.
+    #[arg(long, value_enum, default_value_t = Stream::Weight)]
+    pub stream: Stream,
+    /// Measured time, s.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60.0)]
+    pub seconds: f64,
+    /// Time before measuring begins, s.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub warm_up: f64,
+    /// Readings a device sends together.
+    #[arg(long, value_name = "READINGS", default_value_t = 1)]
+    pub burst: u32,
+    /// Unacknowledged readings of one device.
+    #[arg(long, value_name = "READINGS", default_value_t = 10_000)]
+    pub window: u16,
+    /// Threads of the generator.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// MQTT version.
+    #[arg(long, value_enum, default_value_t = Mqtt::V3)]
+    pub mqtt_version: Mqtt,
+    /// Leave a broken connection broken.
+    #[arg(long)]
+    pub no_reconnect: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct IdleArgs {
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// The hub's MQTT endpoint.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub mqtt: String,
+    /// Connections.
+    #[arg(long, default_value_t = 1_000)]
+    pub connections: usize,
+    /// How long they are held, s.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60.0)]
+    pub seconds: f64,
+    /// MQTT version.
+    #[arg(long, value_enum, default_value_t = Mqtt::V3)]
+    pub mqtt_version: Mqtt,
+}

@@ -1,0 +1,66 @@
+//! What each subcommand does.
+
+pub mod args;
+mod load;
+mod play;
+mod screen;
+
+use anyhow::{Context, Result};
+use args::{Args, Command, HubArgs, ScenarioCommand};
+use simulator::hub::Hub;
+use simulator::{Scenario, World, builtin};
+
+/// Carries out a command; false when the hub is wrong.
+pub fn carry_out(args: Args) -> Result<bool> {
+    match args.command {
+        Command::Play(a) => play::play(&a),
+        Command::Verify(a) => play::verify(&a),
+        Command::Load(a) => load::load(&a),
+        Command::Idle(a) => load::idle(&a),
+        Command::Scenario { command } => scenario(&command),
+    }
+}
+
+fn scenario(command: &ScenarioCommand) -> Result<bool> {
+    match command {
+        ScenarioCommand::Check { file } => {
+            let scenario = Scenario::load(file)?;
+            let world = World::new(scenario);
+            println!(
+                "{}: {} slots, {} SKUs, {} devices, {} s",
+                file.display(),
+                world.truth().lines.len(),
+                world.scenario().sku.len(),
+                world.devices().len(),
+                world.scenario().duration_s,
+            );
+        }
+        ScenarioCommand::Print { name } => {
+            let names = builtin::SCENARIOS.map(|(name, _)| name).join(", ");
+            let text = builtin::text(name)
+                .with_context(|| format!("there is no built-in scenario \"{name}\"; there are {names}"))?;
+            print!("{text}");
+        }
+        ScenarioCommand::List => {
+            for (name, text) in builtin::SCENARIOS {
+                let what = text.lines().next().unwrap_or("").trim_start_matches("# ");
+                println!("{name:14}{what}");
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The hub that the arguments name.
+fn hub(args: &HubArgs) -> Result<Hub> {
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file).with_context(|| {
+            format!("cannot read the token file {}; check the path and its mode", file.display())
+        })?,
+        (None, None) => anyhow::bail!(
+            "an API token is needed: --token-file FILE, --token TOKEN or STOCKFOLD_TOKEN"
+        ),
+    };
+    Ok(Hub::new(&args.hub, &token)?)
+}

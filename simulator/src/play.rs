@@ -1,0 +1,383 @@
+//! The player: a world against a real hub.
+//!
+//! [`prepare`] imports the layout, gets a password for each device and tells the hub the first counts. [`play`] then
+//! lets the world run against the wall clock: each frame goes to its device's MQTT client when its time has come. What
+//! was promised (acknowledged) is kept beside the truth, and both come back as [`Played`] for [`crate::verify`].
+//!
+//! ```text
+//!  World ─ frames, paced ─► one bounded channel a device ─► mqtt::client ─► hub
+//!                                                              │ notices
+//!                                                              ▼
+//!                                                        bookkeeper ─► Tally of each device
+//! ```
+
+use crate::clock::{Micros, TimeBase, WallClock};
+use crate::hub::{Hub, HubError};
+use crate::mqtt::client::{self, ClientError, Config, Notice, Order};
+use crate::mqtt::packet::Version;
+use crate::mqtt::session::Message;
+use crate::random::Stream;
+use crate::scenario::Scenario;
+use crate::tally::{SeqSet, Tally};
+use crate::truth::Truth;
+use crate::world::World;
+use crate::{TimedFrame, frame};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// QoS 1 messages a device has in flight.
+const WINDOW_MESSAGES: u16 = 200;
+/// Notices that wait for the bookkeeper.
+const NOTICES_MAX: usize = 4_096;
+/// Devices' keep-alive, s.
+const KEEP_ALIVE_S: u16 = 60;
+/// From the end of preparation to virtual 0: time to connect.
+const LEAD_US: i64 = 1_000_000;
+/// Numbers of one boot, as bits of a message's tag; the rest is the boot.
+const SEQ_BITS: u32 = 40;
+
+/// Why a play failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlayError {
+    /// The hub's API.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A device's connection.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The world is another than the one prepared.
+    #[error("device {0} was not prepared; prepare and play the same scenario")]
+    NoPassword(String),
+    /// The asynchronous runtime.
+    #[error("cannot start the network runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// A bug.
+    #[error("a device's task ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// How to play.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The hub's MQTT endpoint, `HOST:PORT`.
+    pub mqtt: String,
+    /// Virtual seconds in a wall second.
+    pub speed: f64,
+}
+
+/// The hub as it was before the play.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Id of its last movement.
+    pub movement: Option<String>,
+    /// Distinct readings in its ledger, by device.
+    pub ledger: BTreeMap<String, u64>,
+}
+
+/// A hub that knows the world's layout, and the devices' passwords.
+#[derive(Debug)]
+pub struct Prepared {
+    passwords: BTreeMap<String, String>,
+    baseline: Baseline,
+}
+
+/// What was played: enough to judge the hub later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Played {
+    /// Facility id.
+    pub facility: String,
+    /// Unix time of virtual 0, µs.
+    pub epoch_us: i64,
+    /// Virtual seconds in a wall second.
+    pub speed: f64,
+    /// The hub before the play.
+    pub baseline: Baseline,
+    /// What really happened.
+    pub truth: Truth,
+    /// What was promised to each device.
+    pub devices: Vec<Tally>,
+}
+
+impl Played {
+    /// The play's time.
+    #[must_use]
+    pub fn base(&self) -> TimeBase {
+        TimeBase { epoch_us: self.epoch_us, speed: self.speed }
+    }
+}
+
+/// How a play goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Progress {
+    /// Virtual time now and at the end.
+    pub now: Micros,
+    /// Virtual end.
+    pub end: Micros,
+    /// Frames sent.
+    pub frames: u64,
+    /// Acknowledgements.
+    pub acknowledged: u64,
+    /// Devices connected.
+    pub connected: usize,
+    /// Movements that happened.
+    pub movements: usize,
+}
+
+/// Tells the hub everything it must know before the first frame.
+///
+/// # Errors
+/// [`HubError`].
+pub fn prepare(hub: &Hub, world: &World) -> Result<Prepared, HubError> {
+    let passwords = hub.enrol(&world.layout(), world.devices().iter().map(|d| &*d.id))?;
+    let facility = &world.scenario().facility.id;
+    let last = hub.get(&format!("/movements?facility={facility}&order=desc&limit=1"))?;
+    let movement = last.pointer("/items/0/id").and_then(Value::as_str).map(str::to_owned);
+    let ledger = crate::verify::ledger(hub, facility)?;
+    let ledger = ledger.into_iter().map(|(device, row)| (device, row.distinct())).collect();
+    let clock = WallClock::start();
+    for (i, count) in world.initial_counts().iter().enumerate() {
+        let key = format!("sim-{:x}-{i}", clock.unix_us());
+        hub.post(&count.path, &count.body, Some(&key))?;
+    }
+    Ok(Prepared { passwords, baseline: Baseline { movement, ledger } })
+}
+
+/// Plays `scenario` to its end, or until `stop` resolves: people then rest, and the world ends after its quiet tail.
+///
+/// # Errors
+/// [`PlayError`].
+pub fn play(
+    scenario: Scenario,
+    options: &Options,
+    prepared: Prepared,
+    stop: impl Future<Output = ()>,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Played, PlayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(scenario, options, prepared, stop, on_progress))
+}
+
+async fn run(
+    scenario: Scenario,
+    options: &Options,
+    prepared: Prepared,
+    stop: impl Future<Output = ()>,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Played, PlayError> {
+    let clock = WallClock::start();
+    let base = TimeBase { epoch_us: clock.unix_us() + LEAD_US, speed: options.speed };
+    // Boot ids of this play differ from those of any other against the same hub.
+    let mut world = World::with_clock(scenario, base, &format!("{:x}-", clock.unix_us() / 1_000_000));
+    let (notices, inbox) = mpsc::channel(NOTICES_MAX);
+    let mut clients = JoinSet::new();
+    let mut cast = Vec::new();
+    for (index, device) in world.devices().iter().enumerate() {
+        let password = prepared.passwords.get(&*device.id).cloned();
+        let (orders, inbox) = mpsc::channel(world.scenario().link.keep_frames_max);
+        let config = Config {
+            index,
+            address: options.mqtt.clone(),
+            device: device.id.to_string(),
+            password: password.ok_or_else(|| PlayError::NoPassword(device.id.to_string()))?,
+            version: if device.mqtt5 { Version::V5 } else { Version::V3 },
+            qos1: world.scenario().link.qos == 1,
+            window: WINDOW_MESSAGES,
+            keep_alive_s: KEEP_ALIVE_S,
+            subscribe: Some(format!("stockfold/v1/{}/cmd/#", device.id)),
+            seed: world.scenario().seed,
+        };
+        clients.spawn(client::run(config, inbox, notices.clone()));
+        cast.push(Player::new(&world, index, orders));
+    }
+    drop(notices);
+    let counters = Arc::new(Counters::default());
+    let promises = world.scenario().link.qos == 1;
+    let books = tokio::spawn(keep_books(inbox, cast.len(), promises, Arc::clone(&counters)));
+    let mut progress = Progress { end: world.end(), ..Progress::default() };
+    let mut stop = std::pin::pin!(stop);
+    let mut stopped = false;
+    while let Some(frames) = world.next_frames() {
+        let step_end = world.now();
+        for f in frames {
+            wait_until(&clock, base.wall_us(f.at)).await;
+            let player = &mut cast[f.device];
+            player.maybe_break(f.at);
+            progress.frames += u64::from(player.send(f));
+        }
+        tokio::select! {
+            biased;
+            () = &mut stop, if !stopped => {
+                stopped = true;
+                world.wind_down();
+            }
+            () = wait_until(&clock, base.wall_us(step_end)) => {}
+            // A client that gives up while the play goes on cannot come back.
+            Some(ended) = clients.join_next() => ended??,
+        }
+        progress.now = world.now();
+        progress.end = world.end();
+        progress.acknowledged = counters.acknowledged.load(Relaxed);
+        progress.connected = counters.connected.load(Relaxed);
+        progress.movements = world.truth().movements.len();
+        on_progress(progress);
+    }
+    // Dropping a player closes its client's orders: deliver what is left, then disconnect.
+    let sent: Vec<Tally> = cast.into_iter().map(|p| p.tally).collect();
+    while let Some(ended) = clients.join_next().await {
+        ended??;
+    }
+    let books = books.await?;
+    progress.acknowledged = counters.acknowledged.load(Relaxed);
+    on_progress(progress);
+    Ok(Played {
+        facility: world.scenario().facility.id.clone(),
+        epoch_us: base.epoch_us,
+        speed: base.speed,
+        baseline: prepared.baseline,
+        truth: world.truth().clone(),
+        devices: sent.into_iter().zip(books).map(|(tally, book)| book.close(tally)).collect(),
+    })
+}
+
+/// Sleeps until unix time `wall_us`; when that is past, lets other tasks have their turn.
+async fn wait_until(clock: &WallClock, wall_us: i64) {
+    let ahead_us = wall_us - clock.unix_us();
+    // The runtime's timers count milliseconds.
+    if ahead_us >= 1_000 {
+        tokio::time::sleep(Duration::from_micros(ahead_us as u64)).await;
+    } else {
+        tokio::task::consume_budget().await;
+    }
+}
+
+/// One device on the stage: hands frames to its client.
+struct Player {
+    orders: mpsc::Sender<Order>,
+    topics: BTreeMap<Arc<str>, String>,
+    tally: Tally,
+    breaks: Stream,
+    breaks_per_hour: f64,
+    break_at: Option<Micros>,
+}
+
+impl Player {
+    fn new(world: &World, index: usize, orders: mpsc::Sender<Order>) -> Self {
+        let breaks_per_hour = world.scenario().link.disconnect_per_hour;
+        let mut breaks = Stream::new(world.scenario().seed, "disconnect", index as u64);
+        let device = world.devices()[index].id.to_string();
+        Self {
+            orders,
+            topics: BTreeMap::new(),
+            tally: Tally { device, ..Tally::default() },
+            break_at: breaks.wait_us(breaks_per_hour),
+            breaks,
+            breaks_per_hour,
+        }
+    }
+
+    /// Pulls the cable when it is time to.
+    fn maybe_break(&mut self, now: Micros) {
+        if self.break_at.is_some_and(|at| at <= now) {
+            // Where the channel is full the client is not connected anyway.
+            let _ = self.orders.try_send(Order::Break);
+            self.break_at = self.breaks.wait_us(self.breaks_per_hour).map(|wait| now + wait);
+        }
+    }
+
+    /// Sends a frame; false when the device has no room to keep it.
+    fn send(&mut self, f: TimedFrame) -> bool {
+        let boot = f.boot.as_deref().unwrap_or("");
+        // A late frame of an earlier boot may still come: boots are told apart by name, not by order.
+        let known = self.tally.boots.iter().position(|b| b == boot);
+        let boot = known.unwrap_or_else(|| {
+            self.tally.boots.push(boot.to_owned());
+            self.tally.boots.len() - 1
+        });
+        let device = &self.tally.device;
+        let topic = self.topics.entry(f.stream).or_insert_with_key(|s| frame::topic(device, s));
+        let tag = (boot as u64) << SEQ_BITS | f.seq;
+        let message = Message { tag, topic: topic.clone(), payload: f.payload };
+        let sent = self.orders.try_send(Order::Publish(message)).is_ok();
+        let count = if sent { &mut self.tally.sent } else { &mut self.tally.overflowed };
+        *count += 1;
+        sent
+    }
+}
+
+/// What the players watch while the books are kept.
+#[derive(Debug, Default)]
+struct Counters {
+    acknowledged: AtomicU64,
+    connected: AtomicUsize,
+}
+
+/// What one client told.
+#[derive(Debug, Default)]
+struct Book {
+    acknowledged: u64,
+    connected: bool,
+    disconnects: u64,
+    refused: BTreeMap<u8, u64>,
+    acked: BTreeMap<u64, SeqSet>,
+}
+
+impl Book {
+    /// The tally of a device whose sending side is `sent`.
+    fn close(self, sent: Tally) -> Tally {
+        let acked = self.acked.into_iter().filter_map(|(boot, seqs)| {
+            sent.boots.get(boot as usize).map(|name| (name.clone(), seqs))
+        });
+        Tally {
+            acknowledged: self.acknowledged,
+            refused: self.refused,
+            disconnects: self.disconnects,
+            acked: acked.collect(),
+            ..sent
+        }
+    }
+}
+
+/// Keeps what all clients tell until the last of them is gone.
+async fn keep_books(
+    mut inbox: mpsc::Receiver<(usize, Notice)>,
+    devices: usize,
+    promises: bool,
+    counters: Arc<Counters>,
+) -> Vec<Book> {
+    let mut books: Vec<Book> = (0..devices).map(|_| Book::default()).collect();
+    while let Some((index, notice)) = inbox.recv().await {
+        let book = &mut books[index];
+        match notice {
+            Notice::Connected => {
+                book.connected = true;
+                counters.connected.fetch_add(1, Relaxed);
+            }
+            Notice::Lost(why) => {
+                tracing::debug!(device = index, why, "connection lost");
+                if std::mem::take(&mut book.connected) {
+                    book.disconnects += 1;
+                    counters.connected.fetch_sub(1, Relaxed);
+                }
+            }
+            // QoS 0 promises nothing.
+            Notice::Acked(tag) if promises => {
+                book.acknowledged += 1;
+                counters.acknowledged.fetch_add(1, Relaxed);
+                let (boot, seq) = (tag >> SEQ_BITS, tag & ((1 << SEQ_BITS) - 1));
+                book.acked.entry(boot).or_default().insert(seq);
+            }
+            Notice::Refused(_, code) => *book.refused.entry(code).or_default() += 1,
+            Notice::Received { topic, payload } => {
+                tracing::info!(topic, bytes = payload.len(), "the hub sent a command");
+            }
+            Notice::Acked(_) => {}
+        }
+    }
+    books
+}
