@@ -120,7 +120,7 @@ proptest! {
                 Step::Crash(seed) => {
                     // Half the time the power goes while a group is being written.
                     let rng = SplitMix::new(seed);
-                    if rng.bits() % 2 == 0 && !queued.is_empty() {
+                    if rng.bits().is_multiple_of(2) && !queued.is_empty() {
                         fs.fail_syncs(true);
                         prop_assert!(writer.step(false).is_err());
                         fs.fail_syncs(false);

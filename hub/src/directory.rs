@@ -65,12 +65,15 @@ struct Table {
 #[derive(Default)]
 pub struct Directory {
     table: RwLock<Table>,
+    /// Held from reading to replacing, so that an older reading never replaces a newer one.
+    reloading: tokio::sync::Mutex<()>,
     seen: Mutex<BTreeMap<String, Seen>>,
 }
 
 impl Directory {
     /// Reads the directory anew. Returns devices whose older grants no longer stand, with their new generation.
     pub async fn reload(&self, store: &PgStore) -> Result<Vec<(String, u64)>, Fault> {
+        let _one_at_a_time = self.reloading.lock().await;
         let rows = store.directory().await?;
         let mut profiles: HashMap<String, Option<Arc<Profile>>> = HashMap::new();
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);

@@ -66,17 +66,18 @@ impl Publisher {
         journal: &Journal<RealFs>,
     ) -> Result<usize, PublishError> {
         let mut appended = 0;
-        // Profiles first: a device's first frame names one.
-        for row in store.unpublished_profiles().await? {
-            let Ok(facility) = FacilityId::parse(&row.facility) else { continue };
-            let (kind, payload) =
-                wire::encode(&facility, &Principal::Hub, &Body::Profile(row.content));
-            journal.append_wait(row.shard, kind, payload).await?;
-            store.mark_profile_published(&row.facility, &row.hash).await?;
-            appended += 1;
-        }
         loop {
             let rows = store.unpublished().await?;
+            // Profiles go first: a device's first frame names one. They are asked for last: a device and its profile are
+            // written together, so every profile that these rows rest on is found.
+            for row in store.unpublished_profiles().await? {
+                let Ok(facility) = FacilityId::parse(&row.facility) else { continue };
+                let (kind, payload) =
+                    wire::encode(&facility, &Principal::Hub, &Body::Profile(row.content));
+                journal.append_wait(row.shard, kind, payload).await?;
+                store.mark_profile_published(&row.facility, &row.hash).await?;
+                appended += 1;
+            }
             let more = !rows.is_empty();
             for row in rows {
                 let Ok(facility) = FacilityId::parse(&row.facility) else { continue };

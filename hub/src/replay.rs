@@ -11,7 +11,7 @@ use actors::{
     ports::{clock::SystemClock, fs::RealFs},
     snapshot::{SnapshotFiles, SnapshotStore},
     stock::{Shard, start},
-    store::{OutboxMovement, Store},
+    store::{OutboxMovement, ShardPosition, Store},
 };
 use anyhow::Context;
 use fold::FOLD_VERSION;
@@ -66,16 +66,26 @@ pub fn open_for_reading(dir: &Path) -> anyhow::Result<Journal<ReadOnly>> {
     Ok(journal)
 }
 
-/// Checks every shard of a store. `progress` is told (done, of how many) in bytes of journal.
+/// Where the store stands, shard by shard. Asked before the journal is opened: a live hub commits on, and what is committed
+/// must lie within the journal as it was when it was opened.
+pub async fn positions(store: &PgStore) -> anyhow::Result<Vec<ShardPosition>> {
+    let mut found = Vec::new();
+    while let Some(position) = store.position(u16::try_from(found.len())?).await? {
+        found.push(position);
+    }
+    Ok(found)
+}
+
+/// Checks every shard of a store up to `positions`. `progress` is told (done, of how many) in bytes of journal.
 pub async fn check(
+    positions: &[ShardPosition],
     journal: &Journal<ReadOnly>,
     store: &PgStore,
     snapshots: &SnapshotFiles,
     mut progress: impl FnMut(u64, u64),
 ) -> anyhow::Result<Vec<Report>> {
     let mut reports = Vec::new();
-    let mut id = 0;
-    while let Some(position) = store.position(id).await? {
+    for (id, position) in (0..).zip(positions) {
         anyhow::ensure!(
             position.epoch == journal.epoch() || position.offset == 0,
             "the database belongs to another journal (epoch {}, not {})",
@@ -85,7 +95,6 @@ pub async fn check(
         reports.push(
             check_shard(id, position.offset, journal, store, snapshots, &mut progress).await?,
         );
-        id += 1;
     }
     Ok(reports)
 }
@@ -260,7 +269,7 @@ impl actors::ports::fs::FileIo for ReadOnlyFile {
     fn sync(&self) -> std::io::Result<()> {
         Ok(())
     }
-    fn len(&self) -> std::io::Result<u64> {
-        actors::ports::fs::FileIo::len(&self.0)
+    fn bytes(&self) -> std::io::Result<u64> {
+        actors::ports::fs::FileIo::bytes(&self.0)
     }
 }

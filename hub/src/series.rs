@@ -69,6 +69,14 @@ impl Points {
 
     /// The points of a record.
     pub fn of(&mut self, record: &Record, out: &mut Vec<Point>) {
+        // Most frames change stock and are no series; telling so must cost next to nothing.
+        if record.kind == wire::KIND_FRAME
+            && let Some((hash, stream)) = wire::frame_stream(&record.payload)
+            && let Some(stream) = self.profiles.get(&hash).and_then(|profile| profile.stream(stream))
+            && matches!(stream.kind, Kind::Stock(_) | Kind::Scan(_))
+        {
+            return;
+        }
         let position = Position::default();
         let unknown = actors::stock::start::unknown_facility();
         let entry =
@@ -81,10 +89,6 @@ impl Points {
             }
             Body::Frame(frame) => {
                 let Some(profile) = self.profiles.get(&frame.profile).cloned() else { return };
-                let Some(stream) = profile.stream(&frame.stream) else { return };
-                if matches!(stream.kind, Kind::Stock(_) | Kind::Scan(_)) {
-                    return;
-                }
                 let Ok(reading) = decode(&profile, &frame.stream, &frame.raw) else { return };
                 let at_us = reading
                     .device_us

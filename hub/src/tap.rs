@@ -19,11 +19,14 @@ pub const KEYS_MAX: usize = 50_000;
 /// The tap runs on for so long after the last look, in microseconds.
 const LOOK_US: i64 = 5_000_000;
 
+/// Newest values of a facility by device and name, each with its time in microseconds.
+type Site = BTreeMap<(String, String), (f64, i64)>;
+
 /// Newest values by facility.
 #[derive(Default)]
 pub struct Tap {
     looked_us: AtomicI64,
-    values: Mutex<HashMap<FacilityId, BTreeMap<(String, String), (f64, i64)>>>,
+    values: Mutex<HashMap<FacilityId, Site>>,
 }
 
 impl Tap {

@@ -116,15 +116,20 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let b = text.as_bytes();
     let num = |range: std::ops::Range<usize>| -> Option<i64> {
         let part = b.get(range)?;
-        part.iter().all(u8::is_ascii_digit).then(|| {
-            part.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0'))
-        })
+        part.iter()
+            .all(u8::is_ascii_digit)
+            .then(|| part.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0')))
     };
     let sep = |i: usize, allowed: &[u8]| b.get(i).is_some_and(|c| allowed.contains(c));
     let (year, month, day) = (num(0..4)?, num(5..7)?, num(8..10)?);
     let (h, m, s) = (num(11..13)?, num(14..16)?, num(17..19)?);
     let shape = sep(4, b"-") && sep(7, b"-") && sep(10, b"Tt ") && sep(13, b":") && sep(16, b":");
-    if !shape || !(1..=12).contains(&month) || !(1..=31).contains(&day) || h > 23 || m > 59 || s > 60
+    if !shape
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || h > 23
+        || m > 59
+        || s > 60
     {
         return None;
     }
@@ -135,9 +140,9 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
         if len == 0 {
             return None;
         }
-        for i in 0..6 {
-            let digit = if i < len { i64::from(digits[i] - b'0') } else { 0 };
-            fraction_us = fraction_us * 10 + digit;
+        let zeros = std::iter::repeat(&b'0');
+        for digit in digits[..len].iter().chain(zeros).take(6) {
+            fraction_us = fraction_us * 10 + i64::from(digit - b'0');
         }
         rest = &digits[len..];
     }
@@ -160,8 +165,8 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let y = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = y.rem_euclid(400) * 365 + y.rem_euclid(400) / 4 - y.rem_euclid(400) / 100
-        + day_of_year;
+    let day_of_era =
+        y.rem_euclid(400) * 365 + y.rem_euclid(400) / 4 - y.rem_euclid(400) / 100 + day_of_year;
     y.div_euclid(400) * 146_097 + day_of_era - 719_468
 }
 
@@ -185,9 +190,16 @@ mod tests {
         assert_eq!(parse_rfc3339("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(parse_rfc3339("2000-02-29T12:00:00.5+01:00"), Some(951_822_000_500_000));
         assert_eq!(parse_rfc3339("2026-11-24T05:08:38.123456789Z"), Some(1_795_496_918_123_456));
-        for bad in ["", "2026", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00.Z",
-            "2026-01-01T00:00:00+1:00", "2026-01-01T00:00:00ZZ", "é026-01-01T00:00:00Z"]
-        {
+        for bad in [
+            "",
+            "2026",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+1:00",
+            "2026-01-01T00:00:00ZZ",
+            "é026-01-01T00:00:00Z",
+        ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }
     }

@@ -235,10 +235,7 @@ mod tests {
             r#"{"seq":1,"values":{"code":"4006381333931","mode":"receive","quantity":3,"slot":"A-01"}}"#
         );
         let air = Reading::Values(vec![("temperature".into(), 4.25), ("humidity".into(), 60.0)]);
-        assert_eq!(
-            text(bare, &air),
-            r#"{"seq":1,"values":{"temperature":4.25,"humidity":60}}"#
-        );
+        assert_eq!(text(bare, &air), r#"{"seq":1,"values":{"temperature":4.25,"humidity":60}}"#);
         assert_eq!(topic("scale-001", "weight"), "stockfold/v1/scale-001/weight");
     }
 

@@ -18,12 +18,12 @@ pub enum HubError {
     #[error("hub URL \"{0}\": http://HOST:PORT is needed")]
     Url(String),
     /// No answer.
-    #[error("{call}: no answer from the hub: {source}; is it running at that address?")]
+    #[error("{call}: no answer from the hub: {cause}; is it running at that address?")]
     Unreachable {
         /// Method and URL.
         call: String,
         /// What the network said.
-        source: Box<ureq::Error>,
+        cause: Box<ureq::Error>,
     },
     /// The hub said no.
     #[error("{call}: the hub answered {status}: {detail}{hint}")]
@@ -174,13 +174,13 @@ impl Hub {
     ) -> Result<Value, HubError> {
         let mut response = match answer {
             Ok(response) => response,
-            Err(source) => return Err(HubError::Unreachable { call, source: Box::new(source) }),
+            Err(e) => return Err(HubError::Unreachable { call, cause: Box::new(e) }),
         };
         let status = response.status().as_u16();
         let text = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()
         {
             Ok(text) => text,
-            Err(source) => return Err(HubError::Unreachable { call, source: Box::new(source) }),
+            Err(e) => return Err(HubError::Unreachable { call, cause: Box::new(e) }),
         };
         let json: Result<Value, _> = serde_json::from_str(&text);
         if (200..300).contains(&status) {

@@ -23,8 +23,9 @@
 //!
 //! **Floats.** Physics is in `f64` milligrams. Quantities leave this crate as integers (units, milligrams).
 //!
-//! For tests elsewhere: `Scenario::load` / `Scenario::parse`, `World::new`, `World::next_frames`,
-//! `World::truth`, `World::layout`, `World::initial_counts`, then `score::score`.
+//! **For tests elsewhere.** Virtual clock: [`builtin::load`] or [`Scenario::parse`], [`World::new`],
+//! [`World::next_frames`], then [`score::score`] with [`World::truth`]. Against a hub: [`play::prepare`] and
+//! [`play::play`], then [`verify::verify`]. Load and crash tests: [`load::enrol`], [`load::Record::new`], [`load::run`].
 
 pub mod builtin;
 mod cell;
@@ -40,6 +41,7 @@ pub mod play;
 pub mod random;
 pub mod scenario;
 mod scenario_check;
+mod scenario_devices;
 pub mod score;
 mod stock;
 pub mod tally;

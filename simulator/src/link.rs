@@ -59,7 +59,13 @@ pub struct Link {
 
 impl Link {
     /// The link of device number `device`. `run` begins every boot id: it tells plays against one hub apart.
-    pub fn new(seed: u64, device: usize, spec: Arc<LinkSpec>, base: TimeBase, run: Arc<str>) -> Self {
+    pub fn new(
+        seed: u64,
+        device: usize,
+        spec: Arc<LinkSpec>,
+        base: TimeBase,
+        run: Arc<str>,
+    ) -> Self {
         let mut faults = Stream::new(seed, "link", device as u64);
         let offset_s = faults.uniform(-1.0, 1.0) * spec.clock_offset_max_s;
         let mut link = Self {

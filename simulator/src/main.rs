@@ -3,8 +3,8 @@
 //! Results go to stdout, progress and errors to stderr. Exit code 0: all is right; 1: the hub is wrong; 2: the command
 //! could not be carried out.
 
-// A command-line program speaks to people and pipes.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+// Progress and errors of a command-line program.
+#![allow(clippy::print_stderr)]
 
 mod cli;
 

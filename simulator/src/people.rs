@@ -11,7 +11,7 @@
 use crate::cell::Change;
 use crate::clock::{Micros, micros};
 use crate::random::Stream;
-use crate::scenario::{PeopleSpec, ScheduleSpec, Scenario, Source, UnitsSpec};
+use crate::scenario::{PeopleSpec, Scenario, ScheduleSpec, Source, UnitsSpec};
 use crate::stock::{Stock, Unit, Visit};
 use crate::truth::Kind;
 use std::collections::BTreeMap;
@@ -251,10 +251,10 @@ impl Crowd {
         let Some(p) = self.people.get_mut(person) else { return };
         // Who carries goods about tells nobody.
         let scans = matches!(kind, Kind::Pick | Kind::PutBack | Kind::Restock);
-        if let Some(movement) = told.filter(|_| scans) {
-            if !p.will.chance(self.groups[p.group].forgets) {
-                out.push(Happening::Tell { at, movement });
-            }
+        if let Some(movement) = told.filter(|_| scans)
+            && !p.will.chance(self.groups[p.group].forgets)
+        {
+            out.push(Happening::Tell { at, movement });
         }
         if let Some((to, units)) = carry.filter(|(_, units)| !units.is_empty()) {
             let walk = micros(p.will.uniform(WALK_S.0, WALK_S.1));
@@ -301,7 +301,8 @@ impl Person {
                 (slot, Deed::Put(back))
             }
             Kind::Restock => {
-                let wanting = |slot| mine(slot) && 2 * stock.free(slot) >= stock.slot(slot).capacity;
+                let wanting =
+                    |slot| mine(slot) && 2 * stock.free(slot) >= stock.slot(slot).capacity;
                 let slot = look(stock.len(), will, wanting)?;
                 let count = amount(&g.restock_units, will).min(stock.free(slot));
                 (slot, Deed::Put(stock.supply(slot, count)))

@@ -173,7 +173,8 @@ async fn run(
     let clock = WallClock::start();
     let base = TimeBase { epoch_us: clock.unix_us() + LEAD_US, speed: options.speed };
     // Boot ids of this play differ from those of any other against the same hub.
-    let mut world = World::with_clock(scenario, base, &format!("{:x}-", clock.unix_us() / 1_000_000));
+    let mut world =
+        World::with_clock(scenario, base, &format!("{:x}-", clock.unix_us() / 1_000_000));
     let (notices, inbox) = mpsc::channel(NOTICES_MAX);
     let mut clients = JoinSet::new();
     let mut cast = Vec::new();
@@ -380,4 +381,95 @@ async fn keep_books(
         }
     }
     books
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Accepts everybody and acknowledges everything.
+    fn serve(mut socket: TcpStream) {
+        let (mut input, mut chunk) = (Vec::new(), [0; 4_096]);
+        let mut connack: &[u8] = &[];
+        while let Ok(n @ 1..) = socket.read(&mut chunk) {
+            input.extend_from_slice(&chunk[..n]);
+            // All packets of this test are shorter than 16 KiB: their length has one or two bytes.
+            while let [first, l0, l1, ..] = input[..] {
+                let two = usize::from(l0 >= 0x80);
+                let len = usize::from(l0 & 0x7f) + usize::from(l1) * 128 * two;
+                let end = 2 + two + len;
+                if input.len() < end {
+                    break;
+                }
+                let body: Vec<u8> = input.drain(..end).skip(2 + two).collect();
+                match first {
+                    0x10 => {
+                        connack = if body[6] == 5 { &[0x20, 3, 0, 0, 0] } else { &[0x20, 2, 0, 0] };
+                        socket.write_all(connack).unwrap();
+                    }
+                    0x82 => {
+                        let properties: &[u8] = if connack.len() == 5 { &[0] } else { &[] };
+                        let answer =
+                            [&[0x90, 3 + properties.len() as u8], &body[..2], properties, &[1]];
+                        socket.write_all(&answer.concat()).unwrap();
+                    }
+                    0x30..=0x3f => {
+                        let at = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+                        socket.write_all(&[0x40, 2, body[at], body[at + 1]]).unwrap();
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_play_delivers_every_frame_and_keeps_the_promises() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mqtt = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for socket in listener.incoming().flatten() {
+                std::thread::spawn(move || serve(socket));
+            }
+        });
+        let mut scenario = builtin::load("rough").unwrap();
+        (scenario.duration_s, scenario.quiet_tail_s) = (60.0, 10.0);
+        scenario.link.disconnect_per_hour = 600.0;
+        let world = World::new(scenario.clone());
+        let password = |d: &crate::Device| (d.id.to_string(), "x".to_owned());
+        let passwords = world.devices().iter().map(password).collect();
+        let prepared = Prepared { passwords, baseline: Baseline::default() };
+        let options = Options { mqtt, speed: 60.0 };
+        let mut last = Progress::default();
+        let stop = std::future::pending();
+        let played = play(scenario.clone(), &options, prepared, stop, &mut |p| last = p).unwrap();
+        // The same world without a hub; only boot ids and time stamps differ.
+        let mut world = World::new(scenario);
+        let (mut frames, mut first) = (0, 0);
+        while let Some(step) = world.next_frames() {
+            frames += step.len() as u64;
+            first += step.iter().filter(|f| !f.repeated).count() as u64;
+        }
+        let sum = |of: fn(&Tally) -> u64| -> u64 { played.devices.iter().map(of).sum() };
+        assert_eq!((sum(|t| t.sent), sum(|t| t.overflowed)), (frames, 0));
+        assert_eq!(sum(Tally::acked_readings), first);
+        assert!(sum(|t| t.disconnects) > 0);
+        assert_eq!((last.frames, last.now), (frames, last.end));
+        assert_eq!(played.truth.lines, world.truth().lines);
+        let text = serde_json::to_string(&played).unwrap();
+        assert_eq!(serde_json::from_str::<Played>(&text).unwrap(), played);
+    }
+
+    #[test]
+    fn a_world_that_was_not_prepared_is_refused() {
+        let scenario = builtin::load("rough").unwrap();
+        let nothing = Prepared { passwords: BTreeMap::new(), baseline: Baseline::default() };
+        let options = Options { mqtt: "127.0.0.1:1".into(), speed: 1.0 };
+        let stop = std::future::pending();
+        let error = play(scenario, &options, nothing, stop, &mut |_| ()).unwrap_err();
+        assert!(matches!(error, PlayError::NoPassword(device) if device == "scale-001"));
+    }
 }

@@ -37,7 +37,11 @@ pub(crate) fn check(s: &Scenario) -> Check {
     let f = &s.facility;
     need((1..=1_000).contains(&f.zones), "facility.zones", "must be 1 to 1000")?;
     need((1..=SLOTS_MAX).contains(&f.shelves), "facility.shelves", "must be 1 to 100000")?;
-    need((1..=1_000).contains(&f.slots_per_shelf), "facility.slots_per_shelf", "must be 1 to 1000")?;
+    need(
+        (1..=1_000).contains(&f.slots_per_shelf),
+        "facility.slots_per_shelf",
+        "must be 1 to 1000",
+    )?;
     need(s.slots() <= SLOTS_MAX, "facility", &format!("more than {SLOTS_MAX} slots"))?;
     need((1..=SKUS_MAX).contains(&s.sku.len()), "sku", &format!("1 to {SKUS_MAX} are needed"))?;
     let mut seen = BTreeSet::new();
@@ -79,7 +83,11 @@ pub(crate) fn check(s: &Scenario) -> Check {
         for v in &x.value {
             id(&v.name, &key("value.name"))?;
             let finite = [v.mean, v.daily, v.noise].iter().all(|n| n.abs() < 1e12);
-            need(finite && v.noise >= 0.0, &key("value"), "mean, daily, noise must be ordinary numbers")?;
+            need(
+                finite && v.noise >= 0.0,
+                &key("value"),
+                "mean, daily, noise must be ordinary numbers",
+            )?;
         }
         devices = devices.saturating_add(x.count);
     }
@@ -89,11 +97,19 @@ pub(crate) fn check(s: &Scenario) -> Check {
 
 fn planogram(s: &Scenario) -> Check {
     let p = &s.planogram;
-    need(p.scan_shelves <= s.facility.shelves, "planogram.scan_shelves", "more than facility.shelves")?;
+    need(
+        p.scan_shelves <= s.facility.shelves,
+        "planogram.scan_shelves",
+        "more than facility.shelves",
+    )?;
     need((1..=100_000).contains(&p.capacity), "planogram.capacity", "must be 1 to 100000")?;
     let order = 0 <= p.initial_min && p.initial_min <= p.initial_max && p.initial_max <= p.capacity;
     need(order, "planogram.initial_min", "0 <= initial_min <= initial_max <= capacity is needed")?;
-    need((0..=p.capacity).contains(&p.reorder_at), "planogram.reorder_at", "must be 0 to capacity")?;
+    need(
+        (0..=p.capacity).contains(&p.reorder_at),
+        "planogram.reorder_at",
+        "must be 0 to capacity",
+    )?;
     let slots: BTreeSet<String> = (0..s.facility.shelves)
         .flat_map(|shelf| (0..s.facility.slots_per_shelf).map(move |k| Scenario::slot_id(shelf, k)))
         .collect();
@@ -195,5 +211,9 @@ fn link(l: &LinkSpec) -> Check {
     }
     need(l.qos <= 1, "link.qos", "must be 0 or 1")?;
     need(l.boot_id || l.reboot_per_hour == 0.0, "link.boot_id", "is needed where devices reboot")?;
-    need((1..=10_000_000).contains(&l.keep_frames_max), "link.keep_frames_max", "must be 1 to 10000000")
+    need(
+        (1..=10_000_000).contains(&l.keep_frames_max),
+        "link.keep_frames_max",
+        "must be 1 to 10000000",
+    )
 }

@@ -1,7 +1,7 @@
 //! The judgement: what a hub (or a fold) says happened against what did.
 //!
 //! [`score`] is pure: [`Truth`] and [`Seen`] in, [`Score`] out. Movements of a line are matched in order. A movement seen
-//! matches one true movement, or a run of them that adds up to its delta (two hands at once look like one to a scale),
+//! matches the nearest true movement, or a run of them that adds up to its delta (two hands at once look like one to a scale),
 //! when it was seen within [`Window`] of the last of them. Not judged as movements: counts and tares (people told the
 //! hub), and the one movement by which a line's first quantity was established. What nobody could know is not held
 //! against the hub: movements never told or lost at the source are counted apart, and goods misplaced onto a scale are
@@ -150,8 +150,10 @@ pub fn score(truth: &Truth, seen: &Seen, window: Window) -> Score {
             crate::truth::Told::Never => score.never_told += usize::from(!m.foreign),
             _ if m.foreign && line.source == Source::Weight => {
                 score.misplaced += 1;
-                let near = |at: Micros| at + window.early_us >= m.from && at <= m.at + window.late_us;
-                let noticed = seen.discrepancies.iter().any(|d| *d.slot == *line.slot && near(d.at));
+                let near =
+                    |at: Micros| at + window.early_us >= m.from && at <= m.at + window.late_us;
+                let noticed =
+                    seen.discrepancies.iter().any(|d| *d.slot == *line.slot && near(d.at));
                 score.misplaced_noticed += usize::from(noticed);
             }
             _ if m.foreign => {}
@@ -265,18 +267,18 @@ impl Line<'_> {
     fn match_up(&mut self, window: Window, delays: &mut Vec<u64>) -> usize {
         let mut matched = 0;
         for SeenMovement { at, delta, .. } in &self.seen {
-            let in_time =
-                |r: &Real| *at + window.early_us >= r.at && *at <= r.at + window.late_us;
-            let Some((first, len)) = (1..=RUN_MAX).find_map(|len| {
-                let runs = self.real.windows(len);
+            let in_time = |r: &Real| *at + window.early_us >= r.at && *at <= r.at + window.late_us;
+            // The shortest run that fits, and of these the nearest in time.
+            let best = (1..=RUN_MAX).find_map(|len| {
                 let fits = |run: &[Real]| {
                     run.iter().all(|r| !r.matched && in_time(r))
                         && run.iter().map(|r| r.delta).sum::<i64>() == *delta
                 };
-                runs.enumerate().find(|(_, run)| fits(run)).map(|(i, _)| (i, len))
-            }) else {
-                continue;
-            };
+                let fitting = self.real.windows(len).enumerate().filter(|(_, run)| fits(run));
+                let distance = |run: &[Real]| run.last().map(|r| at.abs_diff(r.at));
+                fitting.min_by_key(|(_, run)| distance(run)).map(|(first, _)| (first, len))
+            });
+            let Some((first, len)) = best else { continue };
             matched += 1;
             let run = &mut self.real[first..first + len];
             delays.push(run.last().map_or(0, |r| at.saturating_sub(r.at)));
@@ -375,6 +377,13 @@ mod tests {
         assert_eq!((s.matched, s.true_movements, s.levels_right), (1, 2, 0));
         let s = score(&t, &seen(8, &[(100.5, -1), (105.5, -1), (106.0, -1)]), Window::default());
         assert_eq!((s.matched, s.seen_matched, s.seen_movements), (2, 2, 3));
+    }
+
+    #[test]
+    fn a_movement_seen_belongs_to_the_nearest_of_equal_ones() {
+        let t = truth(Source::Weight, &[(100, -1), (120, -1)]);
+        let s = score(&t, &seen(9, &[(121.0, -1)]), Window::default());
+        assert_eq!((s.matched, s.delay_p95_ms), (1, 1_000.0));
     }
 
     #[test]

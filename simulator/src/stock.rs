@@ -62,8 +62,10 @@ impl Stock {
         let lines: std::collections::BTreeMap<&str, _> =
             scenario.line.iter().map(|l| (l.slot.as_str(), l)).collect();
         for index in 0..scenario.slots() {
-            let (shelf, place) =
-                (index / scenario.facility.slots_per_shelf, index % scenario.facility.slots_per_shelf);
+            let (shelf, place) = (
+                index / scenario.facility.slots_per_shelf,
+                index % scenario.facility.slots_per_shelf,
+            );
             let id = Scenario::slot_id(shelf, place);
             let line = lines.get(id.as_str());
             let by_rule = if shelf < first_scanned { Source::Weight } else { Source::Scan };
@@ -150,7 +152,9 @@ impl Stock {
         let mine = self.slots[visit.slot].sku;
         while (taken.len() as i64) < count {
             let slot = &self.slots[visit.slot];
-            let Some(i) = slot.units.iter().rposition(|u| self.slots[u.home].sku == mine) else { break };
+            let Some(i) = slot.units.iter().rposition(|u| self.slots[u.home].sku == mine) else {
+                break;
+            };
             taken.push(self.slots[visit.slot].units.remove(i));
         }
         let index = (!taken.is_empty()).then(|| {

@@ -9,7 +9,8 @@ use crate::clock::parse_rfc3339;
 use crate::hub::{Hub, HubError, escape};
 use crate::play::Played;
 use crate::score::{Score, Seen, SeenDiscrepancy, SeenMovement, Window, score};
-use crate::truth::Told;
+use crate::tally::Tally;
+use crate::truth::{Told, Truth};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -122,7 +123,8 @@ fn text<'a>(item: &'a Value, key: &str) -> &'a str {
 }
 
 fn judge(played: &Played, answers: &Answers, window: Window) -> Verdict {
-    let mut verdict = Verdict { score: against_truth(played, answers, window), ..Verdict::default() };
+    let mut verdict =
+        Verdict { score: against_truth(played, answers, window), ..Verdict::default() };
     for wrong in verdict.score.levels_wrong.clone() {
         if !wrong.explained {
             verdict.trouble(|| {
@@ -167,10 +169,29 @@ fn against_truth(played: &Played, answers: &Answers, window: Window) -> Score {
         movements: answers.movements.iter().map(movement).collect(),
         discrepancies: answers.all.iter().filter(since).map(discrepancy).collect(),
     };
-    let mut score = score(&played.truth, &seen, window);
+    let mut score = score(&delivered(played), &seen, window);
     score.delay_p50_ms /= played.speed;
     score.delay_p95_ms /= played.speed;
     score
+}
+
+/// The truth, where what a device could not deliver counts as lost at the source.
+fn delivered(played: &Played) -> Truth {
+    let mut truth = played.truth.clone();
+    for m in &mut truth.movements {
+        let Told::Sent { device, boot, seq } = &m.told else { continue };
+        let tally = played.devices.iter().find(|t| t.device == **device);
+        // QoS 0 acknowledges nothing, delivered or not.
+        let acked = tally.is_none_or(|t| t.acked.is_empty() || is_acked(t, boot.as_deref(), *seq));
+        if !acked {
+            m.told = Told::LostAtSource;
+        }
+    }
+    truth
+}
+
+fn is_acked(tally: &Tally, boot: Option<&str>, seq: u64) -> bool {
+    tally.acked.get(boot.unwrap_or("")).is_some_and(|set| set.contains(seq))
 }
 
 fn promises(played: &Played, answers: &Answers, verdict: &mut Verdict) {
@@ -207,9 +228,9 @@ fn promises(played: &Played, answers: &Answers, verdict: &mut Verdict) {
     }
     for m in &played.truth.movements {
         let Told::Sent { device, boot, seq } = &m.told else { continue };
-        let boot = boot.as_deref().unwrap_or("");
         let tally = played.devices.iter().find(|t| t.device == **device);
-        let acked = tally.and_then(|t| t.acked.get(boot)).is_some_and(|set| set.contains(*seq));
+        let acked = tally.is_some_and(|t| is_acked(t, boot.as_deref(), *seq));
+        let boot = boot.as_deref().unwrap_or("");
         if acked && !booked.contains_key(&(&**device, boot, *seq)) {
             verdict.unbooked += 1;
             verdict.trouble(|| format!("{device}: boot {boot} seq {seq} has no movement"));
@@ -223,8 +244,7 @@ mod tests {
     use crate::clock::{SECOND_US, TimeBase, rfc3339};
     use crate::play::Baseline;
     use crate::scenario::Source;
-    use crate::tally::Tally;
-    use crate::truth::{Kind, TrueLine, TrueMovement, Truth};
+    use crate::truth::{Kind, TrueLine, TrueMovement};
     use serde_json::json;
 
     fn played() -> Played {
@@ -250,8 +270,7 @@ mod tests {
         let mut tally = Tally { device: "h1".into(), sent: 1, ..Tally::default() };
         tally.acked.entry("b".into()).or_default().insert(1);
         let base = TimeBase::fixed();
-        let baseline =
-            Baseline { movement: None, ledger: [("h1".to_owned(), 5)].into() };
+        let baseline = Baseline { movement: None, ledger: [("h1".to_owned(), 5)].into() };
         Played {
             facility: "f".into(),
             epoch_us: base.epoch_us,

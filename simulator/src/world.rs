@@ -152,7 +152,14 @@ impl World {
                         cell_of[*slot] = Some((index, channel));
                         let sku = stock.sku(*slot);
                         let (unit, sigma) = (sku.unit_weight_mg as f64, sku.unit_sigma_mg as f64);
-                        Cell::new(seed, *slot, Arc::clone(&spec), unit, sigma, stock.goods_mg(*slot))
+                        Cell::new(
+                            seed,
+                            *slot,
+                            Arc::clone(&spec),
+                            unit,
+                            sigma,
+                            stock.goods_mg(*slot),
+                        )
                     };
                     scales.push(Scale {
                         cells: device.slots.iter().enumerate().map(cell).collect(),

@@ -1,5 +1,8 @@
 //! The world as its users see it: repeatable, conserving, and complete.
 
+// clippy.toml allows this in test functions; their helpers are no less tests.
+#![allow(clippy::unwrap_used)]
+
 use simulator::scenario::Source;
 use simulator::truth::Told;
 use simulator::{Scenario, TimedFrame, World, builtin};
@@ -130,6 +133,18 @@ fn the_last_readings_of_a_quiet_scale_show_the_truth() {
 }
 
 #[test]
+fn the_demo_stays_stocked_and_busy() {
+    let hours = 4.0;
+    let demo = builtin::load("demo").unwrap();
+    let (world, _) = run(Scenario { duration_s: hours * 3_600.0, ..demo });
+    let lines = &world.truth().lines;
+    let units: i64 = lines.iter().map(|l| l.units).sum();
+    assert!((lines.len() as i64 * 8..lines.len() as i64 * 20).contains(&units), "{units}");
+    let per_minute = world.truth().movements.len() as f64 / (hours * 60.0);
+    assert!((12.0..30.0).contains(&per_minute), "{per_minute}");
+}
+
+#[test]
 fn winding_down_ends_after_the_quiet_tail() {
     let mut world = World::new(builtin::load("demo").unwrap());
     for _ in 0..60 {
@@ -138,7 +153,7 @@ fn winding_down_ends_after_the_quiet_tail() {
     world.wind_down();
     let before = world.truth().movements.len();
     while world.next_frames().is_some() {}
-    assert_eq!(world.now(), 75_000_000);
+    assert_eq!(world.now(), 60_000_000 + (world.scenario().quiet_tail_s * 1e6) as u64);
     // Whoever had a hand on a shelf finishes.
     assert!(world.truth().movements.len() <= before + 3);
 }

@@ -1,1 +1,37 @@
-//! Cross-crate tests live in `tests/tests`.
+//! The harness of the tests across crates: the real `stockfold` binary on a directory of its own, and what speaks to it.
+//!
+//! ```text
+//!  Hub ── process, log, data directory, private PostgreSQL ── start, kill, stop, restart on the same ports
+//!   ├─ Api ── HTTP with the hub's own token
+//!   ├─ Shop ── a facility with slots, SKUs and enrolled devices
+//!   └─ Device ── one MQTT connection, packet by packet
+//! ```
+//! Nothing here shares code with the hub: binaries are run, packets come from the simulator or byte by byte. Nothing sleeps
+//! for a time that is hoped to be enough: every wait is for something that can be seen, and has a limit.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a harness panics with what it saw, prints logs of failures and measures real time"
+)]
+
+mod api;
+mod device;
+mod hub;
+pub mod journal;
+mod leash;
+mod log;
+mod programs;
+mod shop;
+mod wait;
+
+pub use api::{Answer, Api};
+pub use device::{Answered, Device, connect_bytes};
+pub use hub::{Failed, Hub, Setup};
+pub use log::Log;
+pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};
+pub use shop::{Exits, Login, Shop};
+pub use simulator::mqtt::packet::{Incoming, Version};
+pub use wait::{WAIT_MAX, until};

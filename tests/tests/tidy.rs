@@ -95,12 +95,16 @@ fn the_database_and_http_stay_in_their_folders() {
 }
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
+    files(dir, "rs")
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() && !path.ends_with("target") {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with("node_modules") {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
             found.push(path);
         }
     }
@@ -109,9 +113,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_module_says_what_it_is() {
-    for dir in
-        ["device-profiles/src", "actors", "hub/src", "simulator/src", "xtask/src", "tests/tests"]
-    {
+    for dir in ["device-profiles/src", "actors", "hub/src", "simulator/src", "xtask/src", "tests"] {
         for file in sources(&root().join(dir)) {
             let text = std::fs::read_to_string(&file).unwrap();
             assert!(text.starts_with("//!"), "{} has no module comment", file.display());
@@ -131,4 +133,116 @@ fn nothing_is_left_unfinished() {
             }
         }
     }
+}
+
+/// A limit: the file it stands in, its name and its value as written.
+type Limit = (String, String, String);
+
+/// Every limit of the product's code: what a `limits.rs` makes public, and every constant that is named a maximum.
+fn limits_in_code() -> BTreeSet<Limit> {
+    let mut found = BTreeSet::new();
+    for dir in ["device-profiles/src", "actors/fold/src", "actors/src", "hub/src"] {
+        for file in sources(&root().join(dir)) {
+            let at = file.strip_prefix(root()).unwrap().display().to_string();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let product = text.split("#[cfg(test)]").next().unwrap();
+            let all_count = file.ends_with("limits.rs");
+            for declared in product.split("const ").skip(1) {
+                let Some((name, rest)) = declared.split_once(':') else { continue };
+                let is_name =
+                    name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+                if !is_name || !(all_count || name.ends_with("_MAX")) {
+                    continue;
+                }
+                let (declaration, _) = rest.split_once(';').unwrap();
+                let value = declaration.split_once('=').unwrap().1;
+                let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+                found.insert((at.clone(), name.to_owned(), value));
+            }
+            // The MQTT endpoint's limits are fields with defaults.
+            if let Some((_, defaults)) = product.split_once("impl Default for Limits") {
+                for line in defaults.split("\n}").next().unwrap().lines() {
+                    if let Some((name, value)) = line.trim().trim_end_matches(',').split_once(": ")
+                    {
+                        found.insert((at.clone(), name.to_owned(), value.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What `docs/limits.md` lists: a section a file, a row a limit.
+fn limits_in_docs() -> BTreeSet<Limit> {
+    let text = std::fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let mut found = BTreeSet::new();
+    let mut file = String::new();
+    for line in text.lines() {
+        if let Some(named) = line.strip_prefix("## `") {
+            named.trim_end_matches('`').clone_into(&mut file);
+        } else if line.starts_with("| `") {
+            let cells: Vec<&str> = line.split(" | ").collect();
+            assert!(
+                cells.len() == 4 && cells.iter().all(|c| c.len() > 1),
+                "a row lacks a cell: {line}"
+            );
+            let bare =
+                |cell: &str| cell.trim_matches(|c| c == '|' || c == ' ' || c == '`').to_owned();
+            found.insert((file.clone(), bare(cells[0]), bare(cells[1])));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_limit_is_documented_with_its_value() {
+    let (code, docs) = (limits_in_code(), limits_in_docs());
+    assert!(
+        code.len() > 100,
+        "only {} limits were found; is this test still reading the code?",
+        code.len()
+    );
+    let missing: Vec<_> = code.difference(&docs).collect();
+    let stale: Vec<_> = docs.difference(&code).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "not in docs/limits.md: {missing:#?}\nnot in the code: {stale:#?}"
+    );
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut pages =
+        vec![root().join("README.md"), root().join("CHANGELOG.md"), root().join("SECURITY.md")];
+    pages.extend(files(&root().join("docs"), "md"));
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            let found = page.parent().unwrap().join(path);
+            assert!(found.exists(), "{} links to {target}, which is not there", page.display());
+        }
+    }
+}
+
+#[test]
+fn promises_name_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("docs/promises.md")).unwrap();
+    let mut named = 0;
+    for line in text.lines().filter(|line| line.starts_with("- `")) {
+        let cells: Vec<&str> = line.split('`').collect();
+        let (file, test) = (root().join(cells[1]), cells[3]);
+        let code = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            code.contains(&format!("fn {test}(")),
+            "docs/promises.md: no test {test} in {}",
+            cells[1]
+        );
+        named += 1;
+    }
+    assert!(named >= 20, "only {named} tests are named");
 }

@@ -1,38 +1,58 @@
-//! Debian packages that tests and the demo need.
+//! Debian packages that the hub, the demo and the tests need.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, bail};
 
-/// A program from a Debian package.
+/// A file that a Debian package brings.
+#[derive(Debug, Clone, Copy)]
 pub struct Need {
-    /// Package that brings it.
-    pub package: &'static str,
-    /// Its path; a leading `pg:` means "in any PostgreSQL version's bin".
-    pub program: &'static str,
+    /// The package.
+    package: &'static str,
+    /// Directory that is there anyway.
+    dir: &'static str,
+    /// Beginning of the name of a directory in it that carries a version; empty = none does.
+    versioned: &'static str,
+    /// The file, below these.
+    file: &'static str,
 }
+
+const POSTGRESQL: Need = Need {
+    package: "postgresql",
+    dir: "/usr/lib/postgresql",
+    versioned: "1",
+    file: "bin/postgres",
+};
+
+/// What the hub runs on.
+pub const RUN: &[Need] = &[POSTGRESQL];
 
 /// What the tests run against.
 pub const TESTS: &[Need] = &[
-    Need { package: "postgresql", program: "pg:postgres" },
-    Need { package: "mosquitto", program: "/usr/sbin/mosquitto" },
-    Need { package: "mosquitto-clients", program: "/usr/bin/mosquitto_pub" },
+    POSTGRESQL,
+    Need { package: "mosquitto-clients", dir: "/usr/bin", versioned: "", file: "mosquitto_pub" },
+    Need { package: "python3-venv", dir: "/usr/lib", versioned: "python3.", file: "ensurepip" },
+    Need { package: "strace", dir: "/usr/bin", versioned: "", file: "strace" },
 ];
 
-fn there(need: &Need) -> bool {
-    match need.program.strip_prefix("pg:") {
-        None => Path::new(need.program).exists(),
-        Some(name) => std::fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|version| version.path().join("bin").join(name).exists()),
+impl Need {
+    fn is_there(&self) -> bool {
+        if self.versioned.is_empty() {
+            return Path::new(self.dir).join(self.file).exists();
+        }
+        std::fs::read_dir(self.dir).into_iter().flatten().flatten().any(|version| {
+            version.file_name().to_string_lossy().starts_with(self.versioned)
+                && version.path().join(self.file).exists()
+        })
     }
 }
 
 /// Installs what is missing when root; otherwise says the one line to paste.
 pub fn ensure(needs: &[Need]) -> anyhow::Result<()> {
-    let missing: Vec<&str> = needs.iter().filter(|n| !there(n)).map(|n| n.package).collect();
+    let missing: Vec<&str> = needs.iter().filter(|n| !n.is_there()).map(|n| n.package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -44,20 +64,18 @@ pub fn ensure(needs: &[Need]) -> anyhow::Result<()> {
         );
     }
     eprintln!("installing {list}");
-    let apt = |args: &[&str]| -> anyhow::Result<()> {
-        let status = Command::new("apt-get")
-            .args(args)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(std::process::Stdio::null())
-            .status()
-            .context("apt-get is not here: this is not a Debian machine")?;
-        if !status.success() {
-            bail!("apt-get {} failed", args.join(" "));
-        }
-        Ok(())
-    };
     apt(&["update", "-qq"])?;
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(&missing);
     apt(&install)
+}
+
+fn apt(args: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("apt-get")
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(Stdio::null())
+        .status()
+        .context("apt-get is not here: this is not a Debian machine")?;
+    if status.success() { Ok(()) } else { bail!("apt-get {} failed", args.join(" ")) }
 }

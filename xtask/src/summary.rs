@@ -1,34 +1,33 @@
 //! What passed, failed and was skipped, gathered from the steps and from the tests' own output.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The tally of one run.
 #[derive(Default)]
 pub struct Summary {
-    /// Tests and steps that passed.
-    pub passed: u64,
-    /// Tests and steps that failed, by name.
-    pub failed: Vec<String>,
-    /// What was skipped, and why.
-    pub skipped: Vec<(String, String)>,
-    failed_tests: u64,
+    passed: u64,
+    failed: u64,
+    skipped: Vec<(String, String)>,
+    steps: Vec<(String, bool, Duration)>,
+    /// Tests that failed since the last step ended.
+    failed_in_step: u64,
 }
 
 impl Summary {
     /// Reads one line of a test runner: `test result: ok. 3 passed; 0 failed; …` or `SKIP name: reason`.
     pub fn line(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("test result: ") {
-            let count = |word: &str| {
-                rest.split(|c: char| !c.is_ascii_alphanumeric())
-                    .filter(|w| !w.is_empty())
-                    .collect::<Vec<_>>()
-                    .windows(2)
-                    .find(|pair| pair[1] == word)
-                    .and_then(|pair| pair[0].parse::<u64>().ok())
-                    .unwrap_or(0)
+            let words: Vec<&str> = rest
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .filter(|w| !w.is_empty())
+                .collect();
+            let count = |word: &str| -> u64 {
+                let pair = words.windows(2).find(|pair| pair[1] == word);
+                pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
             };
             self.passed += count("passed");
-            self.failed_tests += count("failed");
+            self.failed += count("failed");
+            self.failed_in_step += count("failed");
         } else if let Some(rest) = line.trim_start().strip_prefix("SKIP ") {
             let (name, reason) = rest.split_once(": ").unwrap_or((rest, ""));
             self.skip(name, reason);
@@ -40,29 +39,33 @@ impl Summary {
         self.skipped.push((name.to_owned(), reason.to_owned()));
     }
 
-    /// Notes a step without tests of its own.
-    pub fn step(&mut self, name: &str, good: bool) {
+    /// Notes the end of a step. It counts as one, unless it failed because of tests that are counted already.
+    pub fn step(&mut self, name: &str, good: bool, took: Duration) {
         if good {
             self.passed += 1;
-        } else {
-            self.failed.push(name.to_owned());
+        } else if self.failed_in_step == 0 {
+            self.failed += 1;
         }
+        self.failed_in_step = 0;
+        self.steps.push((name.to_owned(), good, took));
     }
 
-    /// Prints the summary; true when all is well. `allowed` names the skips that are fine.
-    pub fn print(&self, allowed: Option<&BTreeSet<String>>) -> bool {
-        let mut good = self.failed.is_empty() && self.failed_tests == 0;
+    /// Prints the summary; true when all is well. `allowed` names the skips that are fine; without it all are.
+    pub fn print(&mut self, allowed: Option<&BTreeSet<String>>) -> bool {
+        println!();
+        for (name, good, took) in &self.steps {
+            let mark = if *good { "ok    " } else { "FAILED" };
+            println!("{mark} {name:<16} {:>7.1} s", took.as_secs_f64());
+        }
         for (name, reason) in &self.skipped {
             let fine = allowed.is_none_or(|allowed| allowed.contains(name));
-            good &= fine;
+            if !fine {
+                self.failed += 1;
+            }
             println!("skipped{} {name}: {reason}", if fine { "" } else { " (NOT ALLOWED)" });
         }
-        for name in &self.failed {
-            println!("failed {name}");
-        }
-        let failed = self.failed_tests.max(self.failed.len() as u64);
-        println!("{} passed, {failed} failed, {} skipped", self.passed, self.skipped.len());
-        good
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len());
+        self.failed == 0 && self.steps.iter().all(|(_, good, _)| *good)
     }
 }
 
@@ -76,8 +79,17 @@ mod tests {
         summary.line("test result: ok. 21 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
         summary.line("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured");
         summary.line("SKIP llrp-recordings: the data folder is absent");
-        assert_eq!((summary.passed, summary.failed_tests), (24, 2));
+        summary.step("tests", false, Duration::ZERO);
+        assert_eq!((summary.passed, summary.failed), (24, 2));
         assert_eq!(summary.skipped[0].0, "llrp-recordings");
+        assert!(!summary.print(None));
+    }
+
+    #[test]
+    fn a_step_that_fails_without_a_failed_test_counts() {
+        let mut summary = Summary::default();
+        summary.step("clippy", false, Duration::ZERO);
+        assert_eq!(summary.failed, 1);
         assert!(!summary.print(None));
     }
 

@@ -98,6 +98,7 @@ impl State {
             .collect();
         state.gtins = head.gtins.into_iter().collect();
         state.keys = head.keys.into();
+        state.armed = head.timers.iter().map(|(_, timer)| timer.clone()).collect();
         state.timers = head.timers;
         state.devices = Table::restore(table(0))?;
         state.slots = Table::restore(table(1))?;

@@ -32,6 +32,8 @@ pub struct State {
     pub(crate) gtins: BTreeMap<String, Sku>,
     pub(crate) keys: VecDeque<(HubTime, String)>,
     pub(crate) timers: BTreeSet<(HubTime, Timer)>,
+    /// The timers in [`State::timers`], by what they are for.
+    pub(crate) armed: BTreeSet<Timer>,
     pub(crate) devices: Table<DeviceId, Device>,
     pub(crate) slots: Table<SlotId, Slot>,
     pub(crate) skus: Table<Sku, SkuSpec>,
@@ -63,6 +65,7 @@ impl State {
             gtins: BTreeMap::new(),
             keys: VecDeque::new(),
             timers: BTreeSet::new(),
+            armed: BTreeSet::new(),
             devices: Table::default(),
             slots: Table::default(),
             skus: Table::default(),
@@ -139,7 +142,8 @@ impl State {
 
     pub(crate) fn arm(&mut self, due: HubTime, timer: Timer) {
         // One timer a cell or slot: a later deadline of the same one is armed when the earlier fires.
-        if !self.timers.iter().any(|(_, armed)| *armed == timer) {
+        if !self.armed.contains(&timer) {
+            self.armed.insert(timer.clone());
             self.timers.insert((due, timer));
         }
     }
@@ -149,6 +153,7 @@ impl State {
             && *due <= self.now
         {
             let Some((_, timer)) = self.timers.pop_first() else { return };
+            self.armed.remove(&timer);
             let origin = Origin {
                 offset: entry.position.offset,
                 at: self.now,
@@ -162,7 +167,7 @@ impl State {
                     let Some(slot) = self.slots.get_mut(id.as_str()) else { continue };
                     let next = witness::expire(slot, effects, self.now, origin.offset);
                     if let Some(next) = next {
-                        self.timers.insert((next, timer));
+                        self.arm(next, timer);
                     }
                 }
                 Timer::Settle { device: id, cell, settle_ms, settle_samples } => {
@@ -175,7 +180,7 @@ impl State {
                     let origin = Origin { device: Some(id.clone()), ..origin };
                     weight::tick(cell, slot, &mut lookup, effects, &origin, &rule);
                     if let Some(next) = cell.due(&rule).filter(|next| *next > self.now) {
-                        self.timers.insert((next, timer));
+                        self.arm(next, timer);
                     }
                 }
             }

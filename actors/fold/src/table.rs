@@ -8,8 +8,9 @@ use std::{borrow::Borrow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Buckets of every table. A power of two.
-pub const BUCKETS: usize = 64;
+/// Buckets of every table. A power of two; enough that a bucket of a thousand devices holds a few, so that finding one costs
+/// few comparisons and a change after a snapshot copies little.
+pub const BUCKETS: usize = 512;
 
 /// The map.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ impl<K: Ord + Clone + Borrow<str>, V: Clone> Table<K, V> {
     pub fn get_mut(&mut self, key: &str) -> Option<&mut V> {
         let bucket = &mut self.buckets[bucket_of(key)];
         // Looking first keeps an absent key from copying a bucket that a snapshot shares.
-        if !bucket.contains_key(key) {
+        if Arc::strong_count(bucket) > 1 && !bucket.contains_key(key) {
             return None;
         }
         Arc::make_mut(bucket).get_mut(key)

@@ -115,6 +115,15 @@ pub fn facility_of(kind: u8, payload: &[u8]) -> Option<&str> {
     }
 }
 
+/// Profile hash and stream of a frame record, without reading the rest; for readers that care for few streams.
+pub fn frame_stream(payload: &[u8]) -> Option<(ProfileHash, &str)> {
+    let hash: [u8; 32] = payload.get(2..34)?.try_into().ok()?;
+    let lengths = payload.get(42..45)?;
+    let from = TEXTS_AT + usize::from(lengths[0]) + usize::from(lengths[1]);
+    let stream = payload.get(from..from + usize::from(lengths[2]))?;
+    Some((ProfileHash(hash), std::str::from_utf8(stream).ok()?))
+}
+
 fn decode_frame(payload: &Bytes) -> Result<(FacilityId, Principal, Body), String> {
     let short = || "frame record is too short".to_owned();
     let head = payload.get(..TEXTS_AT).ok_or_else(short)?;

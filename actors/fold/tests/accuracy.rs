@@ -6,6 +6,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::needless_range_loop,
     clippy::print_stdout,
     missing_docs,
     reason = "a test may panic and print"

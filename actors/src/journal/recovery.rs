@@ -251,7 +251,7 @@ fn look_fresh<F: Fs>(fs: &F, number: u64) -> io::Result<Fresh> {
 pub(super) fn scan<F: Fs>(fs: &F, header: &Header) -> io::Result<Scan> {
     let number = header.segment;
     let file = fs.open(&segment::name(number))?;
-    let size = usize::try_from(file.len()?.min(segment::SEGMENT_BYTES)).unwrap_or(0);
+    let size = usize::try_from(file.bytes()?.min(segment::SEGMENT_BYTES)).unwrap_or(0);
     let mut bytes = vec![0u8; size];
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
@@ -316,7 +316,7 @@ fn beyond(number: u64, rest: &[u8], next_seq: u64) -> Option<(usize, u64, u64)> 
 /// Fills the rest of a segment with zeros, so that no piece of a torn group can ever be taken for a record.
 pub(super) fn zero_from<F: Fs>(fs: &F, from: Offset) -> io::Result<()> {
     let file = fs.open(&segment::name(segment::number(from)))?;
-    let size = file.len()?;
+    let size = file.bytes()?;
     let zeros = vec![0u8; CHUNK_BYTES];
     let mut at = segment::within(from);
     while at < size {

@@ -90,7 +90,7 @@ fn walk<F: Fs>(
     let number = header.segment;
     let bytes = match fs.open(&segment::name(number)) {
         Ok(file) => {
-            let size = usize::try_from(file.len()?).unwrap_or(0);
+            let size = usize::try_from(file.bytes()?).unwrap_or(0);
             let mut bytes = vec![0u8; size];
             let read = file.read_at(&mut bytes, 0)?;
             bytes.truncate(read);

@@ -20,6 +20,10 @@ use crate::ports::{
     fs::{FileIo, Fs},
 };
 
+/// After a group of at least this many records the next one waits for company.
+pub const BUSY_RECORDS: usize = 32;
+/// How long it waits.
+pub const BUSY_WAIT: Duration = Duration::from_millis(2);
 /// With nothing to write the writer still looks at the clock this often, in milliseconds.
 const IDLE_MS: u64 = 500;
 
@@ -76,6 +80,7 @@ pub struct Writer<F: Fs> {
     file: Option<F::File>,
     segment_bytes: u64,
     group_wait: Duration,
+    last_group: usize,
     next: Offset,
     next_seq: u64,
     buffer: Vec<u8>,
@@ -99,6 +104,7 @@ impl<F: Fs> Writer<F> {
             file,
             segment_bytes: options.segment_bytes.min(segment::SEGMENT_BYTES),
             group_wait: Duration::from_micros(options.group_wait_us),
+            last_group: 0,
             next: recovered.end,
             next_seq: recovered.next_seq,
             buffer: Vec::new(),
@@ -113,13 +119,20 @@ impl<F: Fs> Writer<F> {
         let mut pending = std::mem::take(&mut self.pending);
         let idle = wait.then_some(Duration::from_millis(IDLE_MS));
         let open = self.shared.queue.take(&mut pending, idle);
-        if wait && !self.group_wait.is_zero() && !pending.is_empty() {
-            // Somebody asked for larger groups at the price of this much latency.
-            std::thread::sleep(self.group_wait);
+        let pause = self.group_wait.max(if self.last_group >= BUSY_RECORDS {
+            BUSY_WAIT
+        } else {
+            Duration::ZERO
+        });
+        if wait && open && !pending.is_empty() && !pause.is_zero() {
+            // A sync costs the same for one record and for a hundred. When many come, a moment's wait halves the syncs, the
+            // wakes and the writes of acknowledgements; when few come nobody waits.
+            std::thread::sleep(pause);
             let mut more = Vec::new();
             self.shared.queue.take(&mut more, None);
             pending.append(&mut more);
         }
+        self.last_group = pending.len();
         let now = self.look_at_clock();
         let mut index = 0;
         for record in pending.drain(..) {

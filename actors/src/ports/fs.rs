@@ -34,7 +34,7 @@ pub trait FileIo: Send + Sync + Unpin + 'static {
     /// What was written is on disk when this returns.
     fn sync(&self) -> io::Result<()>;
     /// Bytes in the file.
-    fn len(&self) -> io::Result<u64>;
+    fn bytes(&self) -> io::Result<u64>;
 }
 
 /// The machine's own files in one directory.
@@ -136,7 +136,7 @@ impl FileIo for File {
         self.sync_data()
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 }

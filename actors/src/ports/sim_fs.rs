@@ -203,7 +203,7 @@ impl FileIo for SimFile {
         })
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn bytes(&self) -> io::Result<u64> {
         self.with(|file| file.visible.len() as u64)
     }
 }

@@ -39,6 +39,13 @@ pub const SNAPSHOT_ENTRIES: u64 = 300_000;
 const TICK_MS: u64 = 250;
 /// Device hours are written at most this often, in milliseconds; they are absolute, so only the newest counts.
 const LEDGER_MS: u64 = 1_000;
+/// A shard whose last batch had at least this many movements is busy: its next batch gathers for [`GATHER_MS`], because a
+/// row costs less the more changes of its line are committed at once.
+pub const BUSY_MOVEMENTS: usize = 400;
+/// A batch of this many movements does not gather any longer.
+pub const GATHERED_MOVEMENTS: usize = 2_000;
+/// How long a busy shard gathers, from the start of the commit before, in milliseconds.
+pub const GATHER_MS: u64 = 30;
 /// Without rows the position is written at most this often, in milliseconds.
 const EMPTY_COMMIT_MS: u64 = 1_000;
 
@@ -68,6 +75,8 @@ pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {
     /// Offset of the newest batch handed to the committer.
     sealed: u64,
     last_commit: Instant,
+    last_movements: usize,
+    gathering: bool,
     last_ledger: Instant,
     since_snapshot: u64,
     saving: bool,
@@ -96,6 +105,8 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             committing: false,
             sealed: parts.position.offset,
             last_commit: Instant::now(),
+            last_movements: 0,
+            gathering: false,
             last_ledger: Instant::now(),
             since_snapshot: parts.board.stats.refolded.load(Relaxed),
             saving: false,
@@ -170,6 +181,23 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             }
             return;
         }
+        let gathered = self.last_commit.elapsed();
+        let gather = Duration::from_millis(GATHER_MS);
+        if self.last_movements >= BUSY_MOVEMENTS
+            && shard.pending_movements() < GATHERED_MOVEMENTS
+            && !shard.is_urgent()
+            && gathered < gather
+        {
+            if !self.gathering {
+                self.gathering = true;
+                ctx.run_later(gather - gathered, |actor, ctx| {
+                    actor.gathering = false;
+                    actor.commit(ctx, false);
+                });
+            }
+            return;
+        }
+        self.last_movements = shard.pending_movements();
         let batch = shard.seal(self.sealed, self.parts.position.term, ledger);
         if ledger {
             self.last_ledger = Instant::now();

@@ -33,12 +33,18 @@ pub struct Shard {
 #[derive(Default)]
 struct Pending {
     batch: Batch,
-    lines: BTreeSet<(FacilityId, SlotId, Sku)>,
-    totals: BTreeSet<(FacilityId, Sku)>,
-    closed: Vec<(FacilityId, DeviceId, LedgerHour)>,
-    ledgers: BTreeSet<(FacilityId, DeviceId)>,
+    facilities: BTreeMap<FacilityId, Touched>,
     /// A command came: whoever sent it waits.
     urgent: bool,
+}
+
+/// What of a facility is to be written with the values it has at the seal.
+#[derive(Default)]
+struct Touched {
+    lines: BTreeSet<(SlotId, Sku)>,
+    totals: BTreeSet<Sku>,
+    closed: Vec<(DeviceId, LedgerHour)>,
+    ledgers: BTreeSet<DeviceId>,
 }
 
 impl Shard {
@@ -140,7 +146,13 @@ impl Shard {
     /// Rows waiting to be committed; the ledger, which can wait, is not counted.
     pub fn pending_rows(&self) -> usize {
         let p = &self.pending;
-        p.batch.movements.len() + p.batch.events.len() + p.lines.len()
+        let lines: usize = p.facilities.values().map(|touched| touched.lines.len()).sum();
+        p.batch.movements.len() + p.batch.events.len() + lines
+    }
+
+    /// Movements waiting to be committed.
+    pub fn pending_movements(&self) -> usize {
+        self.pending.batch.movements.len()
     }
 
     /// Somebody waits for what is pending.
@@ -150,7 +162,7 @@ impl Shard {
 
     /// Device hours wait to be written.
     pub fn has_ledgers(&self) -> bool {
-        !self.pending.ledgers.is_empty() || !self.pending.closed.is_empty()
+        self.pending.facilities.values().any(|t| !t.ledgers.is_empty() || !t.closed.is_empty())
     }
 
     /// Takes everything pending as a batch from `from` to where the fold stands. Device hours are absolute and may wait for a
@@ -164,34 +176,40 @@ impl Shard {
         batch.from = from;
         batch.to = self.folded;
         batch.fold_version = FOLD_VERSION;
-        let states = &self.states;
-        for (facility, slot, sku) in pending.lines {
-            let Some(state) = states.get(facility.as_str()) else { continue };
-            match state.level(slot.as_str(), &sku) {
-                Some(level) => batch.levels.push((facility, level)),
-                None => batch.gone.push((facility, slot, sku)),
+        for (facility, touched) in pending.facilities {
+            let Some(state) = self.states.get(facility.as_str()) else { continue };
+            for (slot, sku) in touched.lines {
+                match state.level(slot.as_str(), &sku) {
+                    Some(level) => batch.levels.push((facility.clone(), level)),
+                    None => batch.gone.push((facility.clone(), slot, sku)),
+                }
             }
-        }
-        batch.totals = pending
-            .totals
-            .into_iter()
-            .filter_map(|(facility, sku)| {
-                let total = states.get(facility.as_str())?.total(sku.as_str())?;
-                Some((facility, sku, total))
-            })
-            .collect();
-        if ledger {
-            let now = pending.ledgers.into_iter().filter_map(|(facility, device)| {
-                let hour = states.get(facility.as_str())?.ledger(device.as_str())?;
-                Some((facility, device, hour))
+            for sku in touched.totals {
+                if let Some(total) = state.total(sku.as_str()) {
+                    batch.totals.push((facility.clone(), sku, total));
+                }
+            }
+            if !ledger {
+                if !touched.ledgers.is_empty() || !touched.closed.is_empty() {
+                    let waiting = Touched {
+                        ledgers: touched.ledgers,
+                        closed: touched.closed,
+                        ..Touched::default()
+                    };
+                    self.pending.facilities.insert(facility, waiting);
+                }
+                continue;
+            }
+            let now = touched.ledgers.into_iter().filter_map(|device| {
+                let hour = state.ledger(device.as_str())?;
+                Some((facility.clone(), device, hour))
             });
-            let mut ledgers: Vec<_> = now.chain(pending.closed).collect();
-            ledgers.sort_by(|a, b| (&a.0, &a.1, a.2.hour).cmp(&(&b.0, &b.1, b.2.hour)));
-            ledgers.dedup_by(|b, a| (&a.0, &a.1, a.2.hour) == (&b.0, &b.1, b.2.hour));
-            batch.ledgers = ledgers;
-        } else {
-            self.pending.ledgers = pending.ledgers;
-            self.pending.closed = pending.closed;
+            let closed =
+                touched.closed.into_iter().map(|(device, hour)| (facility.clone(), device, hour));
+            let mut ledgers: Vec<_> = now.chain(closed).collect();
+            ledgers.sort_by(|a, b| (&a.1, a.2.hour).cmp(&(&b.1, b.2.hour)));
+            ledgers.dedup_by(|b, a| (&a.1, a.2.hour) == (&b.1, b.2.hour));
+            batch.ledgers.append(&mut ledgers);
         }
         batch
     }
@@ -200,23 +218,25 @@ impl Shard {
 impl Pending {
     fn take(&mut self, entry: &Entry, effects: fold::Effects, offset: u64, commit: bool) {
         let facility = &entry.facility;
+        let touched = match self.facilities.get_mut(facility.as_str()) {
+            Some(touched) => touched,
+            None => self.facilities.entry(facility.clone()).or_default(),
+        };
         if let Body::Frame(frame) = &entry.body
             && effects.outcome != Outcome::Quarantined(fold::Reason::UnknownDevice)
+            && !touched.ledgers.contains(frame.device.as_str())
         {
-            let key = (facility.clone(), frame.device.clone());
-            if !self.ledgers.contains(&key) {
-                self.ledgers.insert(key);
-            }
+            touched.ledgers.insert(frame.device.clone());
         }
-        if let Some((device, hour)) = effects.ledger_closed {
-            self.closed.push((facility.clone(), device, hour));
-        }
+        touched.closed.extend(effects.ledger_closed);
         if !commit {
             return;
         }
         self.urgent |= matches!(entry.body, Body::Command(_) | Body::Master(_));
         for movement in effects.movements {
-            self.totals.insert((facility.clone(), movement.sku.clone()));
+            if !touched.totals.contains(movement.sku.as_str()) {
+                touched.totals.insert(movement.sku.clone());
+            }
             self.batch.movements.push((facility.clone(), offset, movement));
         }
         for event in effects.events {
@@ -226,8 +246,6 @@ impl Pending {
             }
             self.batch.events.push((facility.clone(), offset, event));
         }
-        for (slot, sku) in effects.levels {
-            self.lines.insert((facility.clone(), slot, sku));
-        }
+        touched.lines.extend(effects.levels);
     }
 }

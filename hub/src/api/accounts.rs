@@ -13,7 +13,7 @@ use super::{
     stock::{movement_id, shard_filter},
 };
 use crate::store::{
-    query::{Discrepancy, LedgerRow, Quarantined, ReadingRow},
+    told::{Discrepancy, LedgerRow, Quarantined, ReadingRow},
     when::When,
 };
 
@@ -44,7 +44,8 @@ pub async fn discrepancies(api: web::Data<Api>, query: Query<DiscrepancyQuery>) 
         None => None,
     };
     let store = &api.desk.store;
-    let rows = store.discrepancies(query.facility.as_deref(), query.open, before, paging.fetch()).await?;
+    let rows =
+        store.discrepancies(query.facility.as_deref(), query.open, before, paging.fetch()).await?;
     Ok(HttpResponse::Ok().json(Page::of(rows, &paging, |d| [d.id.clone()])))
 }
 
@@ -71,7 +72,8 @@ pub async fn quarantine(api: web::Data<Api>, query: Query<QuarantineQuery>) -> A
         None => None,
     };
     let shard = shard_filter(&api, query.facility.as_deref()).await?;
-    let rows = api.desk.store.quarantine(shard, query.facility.as_deref(), before, paging.fetch()).await?;
+    let rows =
+        api.desk.store.quarantine(shard, query.facility.as_deref(), before, paging.fetch()).await?;
     Ok(HttpResponse::Ok().json(Page::of(rows, &paging, |q| [q.position.clone()])))
 }
 
@@ -96,12 +98,15 @@ pub async fn ledger(api: web::Data<Api>, query: Query<LedgerQuery>) -> Answer {
     let query = query.0;
     let paging = Paging::<3>::read(query.cursor.as_deref(), query.limit)?;
     let before = match &paging.after {
-        Some([hour, facility, device]) => Some((cursor_time(hour)?, facility.as_str(), device.as_str())),
+        Some([hour, facility, device]) => {
+            Some((cursor_time(hour)?, facility.as_str(), device.as_str()))
+        }
         None => None,
     };
     let store = &api.desk.store;
-    let rows =
-        store.ledger(query.facility.as_deref(), query.device.as_deref(), before, paging.fetch()).await?;
+    let rows = store
+        .ledger(query.facility.as_deref(), query.device.as_deref(), before, paging.fetch())
+        .await?;
     let key = |row: &LedgerRow| [row.hour.0.to_string(), row.facility.clone(), row.device.clone()];
     Ok(HttpResponse::Ok().json(Page::of(rows, &paging, key)))
 }
@@ -125,7 +130,11 @@ pub struct ReadingQuery {
 
 /// Points of a device's series, newest first.
 #[utoipa::path(get, path = "/api/v1/devices/{device}/readings", tag = "devices", params(("device" = String, Path), ReadingQuery), responses((status = 200, body = Page<ReadingRow>)))]
-pub async fn readings(api: web::Data<Api>, path: web::Path<String>, query: Query<ReadingQuery>) -> Answer {
+pub async fn readings(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: Query<ReadingQuery>,
+) -> Answer {
     let query = query.0;
     let paging = Paging::<2>::read(query.cursor.as_deref(), query.limit)?;
     let before = match &paging.after {
@@ -146,7 +155,10 @@ fn cursor_time(text: &str) -> Result<When, Problem> {
 pub(super) fn time(field: &str, text: Option<&str>) -> Result<Option<When>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let bad = || {
-        Problem::invalid(field, format!("{text:?} is not a time. Write RFC 3339, such as 2026-11-24T07:00:00Z."))
+        Problem::invalid(
+            field,
+            format!("{text:?} is not a time. Write RFC 3339, such as 2026-11-24T07:00:00Z."),
+        )
     };
     // A plus sign in a query that was not escaped reads as a space.
     parse_rfc3339_us(&text.replace(' ', "+")).map(|us| Some(When(us))).ok_or_else(bad)

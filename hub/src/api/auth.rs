@@ -75,24 +75,15 @@ impl Auth {
     /// A code for `/signin?code=`; good once, for ten minutes.
     pub fn issue_sign_in_code(&self) -> Result<String, getrandom::Error> {
         let code = Secret::mint()?;
-        let mut tables = self.tables();
-        insert_bounded(&mut tables.codes, code.hash(), SIGN_IN_CODES_MAX);
+        insert_bounded(&mut self.tables().codes, code.hash(), SIGN_IN_CODES_MAX, Instant::now());
         Ok(code.reveal().to_owned())
     }
 
     /// Trades a code for a session; `None` when it is wrong, used or old.
     pub fn redeem(&self, code: &str) -> Result<Option<Secret>, getrandom::Error> {
         let session = Secret::mint()?;
-        let mut tables = self.tables();
-        let good = tables
-            .codes
-            .remove(&secret::hash(code))
-            .is_some_and(|made| made.elapsed() < SIGN_IN_CODE_AGE_MAX);
-        if !good {
-            return Ok(None);
-        }
-        insert_bounded(&mut tables.sessions, session.hash(), SESSIONS_MAX);
-        Ok(Some(session))
+        let good = self.tables().redeem(code, &session, Instant::now());
+        Ok(good.then_some(session))
     }
 
     /// Who presents this token or this cookie. A token wins.
@@ -104,35 +95,16 @@ impl Auth {
             return Err(Denied::Wrong);
         }
         let Some(cookie) = cookie else { return Err(Denied::Nothing) };
-        // Looked up by hash: what the time tells is about the hash, which gives nothing away.
-        let made = self.tables().sessions.get(&secret::hash(cookie)).copied();
-        match made {
-            Some(made) if made.elapsed() < SESSION_AGE_MAX => {
-                Ok(Caller { name: "console".into(), by_cookie: true })
-            }
-            Some(_) | None => Err(Denied::Wrong),
+        if self.tables().has_session(cookie, Instant::now()) {
+            Ok(Caller { name: "console".into(), by_cookie: true })
+        } else {
+            Err(Denied::Wrong)
         }
     }
 
     /// Counts a failure; true when the address has had too many.
     pub fn failed(&self, address: Option<IpAddr>) -> bool {
-        let Some(address) = address else { return false };
-        let mut tables = self.tables();
-        if tables.failures.len() >= FAILURE_ADDRESSES_MAX {
-            tables.failures.retain(|_, failures| failures.since.elapsed() < FAILURES_WINDOW);
-            if tables.failures.len() >= FAILURE_ADDRESSES_MAX {
-                tables.failures.clear();
-            }
-        }
-        let failures = tables
-            .failures
-            .entry(address)
-            .or_insert_with(|| Failures { since: Instant::now(), count: 0 });
-        if failures.since.elapsed() >= FAILURES_WINDOW {
-            *failures = Failures { since: Instant::now(), count: 0 };
-        }
-        failures.count = failures.count.saturating_add(1);
-        failures.count > FAILURES_MAX
+        address.is_some_and(|address| self.tables().failed(address, Instant::now()))
     }
 
     /// The tables hold whole values only, so a panic elsewhere while they were locked left them sound.
@@ -141,15 +113,54 @@ impl Auth {
     }
 }
 
-/// Adds an entry of now; the oldest makes room.
-fn insert_bounded(table: &mut HashMap<SecretHash, Instant>, key: SecretHash, most: usize) {
+impl Tables {
+    fn redeem(&mut self, code: &str, session: &Secret, now: Instant) -> bool {
+        let made = self.codes.remove(&secret::hash(code));
+        let good = made.is_some_and(|made| now.duration_since(made) < SIGN_IN_CODE_AGE_MAX);
+        if good {
+            insert_bounded(&mut self.sessions, session.hash(), SESSIONS_MAX, now);
+        }
+        good
+    }
+
+    /// Looked up by hash: what the time tells is about the hash, which gives nothing away.
+    fn has_session(&self, cookie: &str, now: Instant) -> bool {
+        let made = self.sessions.get(&secret::hash(cookie));
+        made.is_some_and(|made| now.duration_since(*made) < SESSION_AGE_MAX)
+    }
+
+    fn failed(&mut self, address: IpAddr, now: Instant) -> bool {
+        let old = |failures: &Failures| now.duration_since(failures.since) >= FAILURES_WINDOW;
+        if self.failures.len() >= FAILURE_ADDRESSES_MAX {
+            self.failures.retain(|_, failures| !old(failures));
+            if self.failures.len() >= FAILURE_ADDRESSES_MAX {
+                self.failures.clear();
+            }
+        }
+        let fresh = Failures { since: now, count: 0 };
+        let failures = self.failures.entry(address).or_insert(fresh);
+        if old(failures) {
+            *failures = fresh;
+        }
+        failures.count = failures.count.saturating_add(1);
+        failures.count > FAILURES_MAX
+    }
+}
+
+/// Adds an entry; the oldest makes room.
+fn insert_bounded(
+    table: &mut HashMap<SecretHash, Instant>,
+    key: SecretHash,
+    most: usize,
+    now: Instant,
+) {
     while table.len() >= most {
         let Some(oldest) = table.iter().min_by_key(|(_, made)| **made).map(|(key, _)| *key) else {
             break;
         };
         table.remove(&oldest);
     }
-    table.insert(key, Instant::now());
+    table.insert(key, now);
 }
 
 #[cfg(test)]
@@ -165,29 +176,29 @@ mod tests {
         assert_eq!(auth.check(None, Some("made up")), Err(Denied::Wrong));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_code_is_good_once_and_ages() {
+    #[test]
+    fn a_code_is_good_once_and_ages() {
         let auth = Auth::new([0; 32]);
         let code = auth.issue_sign_in_code().unwrap();
         let session = auth.redeem(&code).unwrap().unwrap();
         assert!(auth.check(None, Some(session.reveal())).is_ok_and(|c| c.by_cookie));
         assert_eq!(auth.redeem(&code).unwrap(), None);
         let late = auth.issue_sign_in_code().unwrap();
-        tokio::time::advance(SIGN_IN_CODE_AGE_MAX).await;
-        assert_eq!(auth.redeem(&late).unwrap(), None);
-        tokio::time::advance(SESSION_AGE_MAX).await;
-        assert_eq!(auth.check(None, Some(session.reveal())), Err(Denied::Wrong));
+        let mut tables = auth.tables();
+        let now = Instant::now();
+        assert!(!tables.redeem(&late, &session, now + SIGN_IN_CODE_AGE_MAX));
+        assert!(tables.has_session(session.reveal(), now));
+        assert!(!tables.has_session(session.reveal(), now + SESSION_AGE_MAX));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn failures_add_up_an_address_and_pass() {
-        let auth = Auth::new([0; 32]);
-        let address = Some(IpAddr::from([127, 0, 0, 1]));
-        assert!((0..FAILURES_MAX).all(|_| !auth.failed(address)));
-        assert!(auth.failed(address));
-        assert!(!auth.failed(Some(IpAddr::from([127, 0, 0, 2]))));
-        tokio::time::advance(FAILURES_WINDOW).await;
-        assert!(!auth.failed(address));
+    #[test]
+    fn failures_add_up_an_address_and_pass() {
+        let mut tables = Tables::default();
+        let (address, now) = (IpAddr::from([127, 0, 0, 1]), Instant::now());
+        assert!((0..FAILURES_MAX).all(|_| !tables.failed(address, now)));
+        assert!(tables.failed(address, now));
+        assert!(!tables.failed(IpAddr::from([127, 0, 0, 2]), now));
+        assert!(!tables.failed(address, now + FAILURES_WINDOW));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     desk::Desk,
-    store::{access::KeyState, fault::Fault, query::MovementTold, when::When},
+    store::{access::KeyState, fault::Fault, told::MovementTold, when::When},
 };
 
 type Answer = Result<HttpResponse, Problem>;
@@ -129,7 +129,13 @@ pub struct Done {
 
 /// Books goods that came in.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/receipts", tag = "stock changes", params(("facility" = String, Path), ("Idempotency-Key" = String, Header)), request_body = Receipt, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
-pub async fn receipt(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, path: web::Path<String>, body: Json<Receipt>) -> Answer {
+pub async fn receipt(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<String>,
+    body: Json<Receipt>,
+) -> Answer {
     let Receipt { slot, sku, quantity, reference } = body.0;
     let command = Command::Receipt { slot, sku, quantity: Units(quantity), reference };
     Call { api: &api, caller, key: key.0, facility: id("facility", &path)? }.make(command).await
@@ -137,7 +143,13 @@ pub async fn receipt(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, p
 
 /// Books goods that went out.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/picks", tag = "stock changes", params(("facility" = String, Path), ("Idempotency-Key" = String, Header)), request_body = Pick, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
-pub async fn pick(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, path: web::Path<String>, body: Json<Pick>) -> Answer {
+pub async fn pick(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<String>,
+    body: Json<Pick>,
+) -> Answer {
     let Pick { slot, sku, quantity, reference } = body.0;
     let command = Command::Pick { slot, sku, quantity: Units(quantity), reference };
     Call { api: &api, caller, key: key.0, facility: id("facility", &path)? }.make(command).await
@@ -145,7 +157,13 @@ pub async fn pick(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, path
 
 /// Books goods that changed place.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/moves", tag = "stock changes", params(("facility" = String, Path), ("Idempotency-Key" = String, Header)), request_body = Move, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
-pub async fn relocate(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, path: web::Path<String>, body: Json<Move>) -> Answer {
+pub async fn relocate(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<String>,
+    body: Json<Move>,
+) -> Answer {
     let Move { from, to, sku, quantity } = body.0;
     let command = Command::Move { from, to, sku, quantity: Units(quantity) };
     Call { api: &api, caller, key: key.0, facility: id("facility", &path)? }.make(command).await
@@ -153,7 +171,13 @@ pub async fn relocate(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, 
 
 /// Records a count.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/counts", tag = "stock changes", params(("facility" = String, Path), ("Idempotency-Key" = String, Header)), request_body = Count, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
-pub async fn count(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, path: web::Path<String>, body: Json<Count>) -> Answer {
+pub async fn count(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<String>,
+    body: Json<Count>,
+) -> Answer {
     let Count { slot, sku, quantity, counted_at } = body.0;
     let counted_at = time("counted_at", counted_at.as_deref())?.map(|at| HubTime(at.0));
     let command = Command::Count { slot, sku, quantity: Units(quantity), counted_at };
@@ -162,7 +186,13 @@ pub async fn count(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, pat
 
 /// Changes stock by hand.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/adjustments", tag = "stock changes", params(("facility" = String, Path), ("Idempotency-Key" = String, Header)), request_body = Adjustment, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
-pub async fn adjustment(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, path: web::Path<String>, body: Json<Adjustment>) -> Answer {
+pub async fn adjustment(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<String>,
+    body: Json<Adjustment>,
+) -> Answer {
     let Adjustment { slot, sku, delta, reason } = body.0;
     let command = Command::Adjust { slot, sku, delta: Units(delta), reason };
     Call { api: &api, caller, key: key.0, facility: id("facility", &path)? }.make(command).await
@@ -170,7 +200,13 @@ pub async fn adjustment(api: web::Data<Api>, caller: Caller, key: IdempotencyKey
 
 /// Declares that nothing is on a cell now.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/devices/{device}/tare", tag = "stock changes", params(("facility" = String, Path), ("device" = String, Path), ("Idempotency-Key" = String, Header)), request_body = Tare, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
-pub async fn tare(api: web::Data<Api>, caller: Caller, key: IdempotencyKey, path: web::Path<(String, String)>, body: Json<Tare>) -> Answer {
+pub async fn tare(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<(String, String)>,
+    body: Json<Tare>,
+) -> Answer {
     let (facility, device) = path.into_inner();
     let device: DeviceId = id("device", &device)?;
     let command = Command::Tare { device, channel: body.0.channel };
@@ -189,7 +225,8 @@ impl Call<'_> {
     async fn make(self, command: Command) -> Answer {
         check_texts(&command)?;
         let shard = self.api.shard_of(&self.facility).await?;
-        let request = serde_json::to_vec(&command).map_err(|error| Problem::internal(error.to_string()))?;
+        let request =
+            serde_json::to_vec(&command).map_err(|error| Problem::internal(error.to_string()))?;
         let request: [u8; 32] = Sha256::digest(&request).into();
         let store = &self.api.desk.store;
         let state = match store.take_key(self.facility.as_str(), &self.key, request).await {
@@ -232,7 +269,9 @@ impl Call<'_> {
 
     /// What the entry at a position did. `fresh`: it was appended just now, and may be a repeat of an earlier one.
     async fn answer(&self, position: Position, fresh: bool) -> Answer {
-        let waiting = || HttpResponse::Accepted().json(Done { position: position.to_string(), movements: None });
+        let waiting = || {
+            HttpResponse::Accepted().json(Done { position: position.to_string(), movements: None })
+        };
         if !self.api.desk.committed(position, COMMIT_WAIT).await {
             return Ok(waiting());
         }
@@ -272,8 +311,10 @@ impl Call<'_> {
     async fn find(&self) -> Result<Option<Position>, Problem> {
         let desk = self.api.desk.clone();
         let since = When(desk.now_us().saturating_sub(fold::limits::KEY_US));
-        let candidates =
-            desk.store.command_positions(self.facility.as_str(), since, KEY_SEARCH_ENTRIES_MAX).await?;
+        let candidates = desk
+            .store
+            .command_positions(self.facility.as_str(), since, KEY_SEARCH_ENTRIES_MAX)
+            .await?;
         let (facility, key) = (self.facility.clone(), self.key.clone());
         web::block(move || candidates.into_iter().find(|at| has_key(&desk, *at, &facility, &key)))
             .await
@@ -283,7 +324,9 @@ impl Call<'_> {
 
 fn has_key(desk: &Desk, position: Position, facility: &FacilityId, key: &str) -> bool {
     desk.entry_at(position, facility).is_some_and(|entry| match entry.body {
-        Body::Command(command) => entry.facility == *facility && command.key.as_deref() == Some(key),
+        Body::Command(command) => {
+            entry.facility == *facility && command.key.as_deref() == Some(key)
+        }
         Body::Frame(_)
         | Body::Tick
         | Body::Profile(_)
@@ -295,34 +338,39 @@ fn has_key(desk: &Desk, position: Position, facility: &FacilityId, key: &str) ->
 }
 
 fn done(position: Position, movements: Vec<MovementTold>) -> HttpResponse {
-    HttpResponse::Created().json(Done { position: position.to_string(), movements: Some(movements) })
+    HttpResponse::Created()
+        .json(Done { position: position.to_string(), movements: Some(movements) })
 }
 
 /// The fold's reason is the code.
 fn rejected(code: String, detail: &str) -> Problem {
-    Problem {
-        code: code.into(),
-        ..Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "rejected",
-            format!("The call was recorded but not carried out: {detail}. Correct it and send it with a new key."),
-        )
-    }
+    let detail = format!(
+        "The call was recorded but not carried out: {detail}. Correct it and send it with a new key."
+    );
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "rejected", detail).coded(code)
 }
 
 /// Texts go to the journal for good, so they are checked before.
 fn check_texts(command: &Command) -> Result<(), Problem> {
     let (field, text) = match command {
-        Command::Receipt { reference, .. } | Command::Pick { reference, .. } => ("reference", reference.as_deref()),
+        Command::Receipt { reference, .. } | Command::Pick { reference, .. } => {
+            ("reference", reference.as_deref())
+        }
         Command::Adjust { reason, .. } => ("reason", Some(reason.as_str())),
-        Command::Move { .. } | Command::Count { .. } | Command::Tare { .. } | Command::Calibrate { .. } => {
+        Command::Move { .. }
+        | Command::Count { .. }
+        | Command::Tare { .. }
+        | Command::Calibrate { .. } => {
             return Ok(());
         }
     };
     let most = fold::limits::TEXT_BYTES_MAX;
     match text {
         Some(text) if text.len() > most || text.chars().any(char::is_control) => {
-            Err(Problem::invalid(field, format!("This text has at most {most} bytes and no control characters.")))
+            Err(Problem::invalid(
+                field,
+                format!("This text has at most {most} bytes and no control characters."),
+            ))
         }
         Some(_) | None => Ok(()),
     }

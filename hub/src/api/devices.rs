@@ -78,12 +78,17 @@ pub async fn seen(api: web::Data<Api>, query: Query<ListQuery>) -> Answer {
         None => None,
     };
     let rows = api.desk.store.list_seen(before, paging.fetch()).await?;
-    Ok(HttpResponse::Ok().json(Page::of(rows, &paging, |s| [s.last_at.0.to_string(), s.name.clone()])))
+    Ok(HttpResponse::Ok()
+        .json(Page::of(rows, &paging, |s| [s.last_at.0.to_string(), s.name.clone()])))
 }
 
 /// Credentials of a device, without their secrets.
 #[utoipa::path(get, path = "/api/v1/devices/{device}/credentials", tag = "devices", params(("device" = String, Path), ListQuery), responses((status = 200, body = Page<Credential>)))]
-pub async fn list_credentials(api: web::Data<Api>, path: web::Path<String>, query: Query<ListQuery>) -> Answer {
+pub async fn list_credentials(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: Query<ListQuery>,
+) -> Answer {
     found(&api, &path).await?;
     let paging = query.0.paging::<1>()?;
     let after = paging.after.as_ref().map(|[id]| id.as_str());
@@ -112,7 +117,10 @@ pub async fn post_credential(api: web::Data<Api>, path: web::Path<String>) -> An
         return Err(Problem::new(
             actix_web::http::StatusCode::CONFLICT,
             "too_many_credentials",
-            format!("Device {} has {CREDENTIALS_MAX} credentials in force. Revoke one first.", device.id),
+            format!(
+                "Device {} has {CREDENTIALS_MAX} credentials in force. Revoke one first.",
+                device.id
+            ),
         ));
     }
     api.desk.credentials_changed().await;

@@ -6,17 +6,20 @@
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use device_profiles::{FacilityId, Measurement, Profile, ScanMode, Value as Measured};
-use fold::{Body, Entry, Position, Principal};
+use fold::{Body, Command, Entry, Position, Principal};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{Api, narrative::narrative, problem::Problem, profiles, request::id, stock::movement_id};
+use super::{
+    Api, narrative::narrative, problem::Problem, profiles, request::id, stock::movement_id,
+};
 use crate::{
     desk::Desk,
     store::{
-        query::{MovementTold, StockFilter, StockLine, hex},
+        query::StockFilter,
         read_master::SkuItem,
+        told::{MovementTold, StockLine, hex},
         when::When,
     },
 };
@@ -90,7 +93,10 @@ pub struct Calibration {
 
 /// Explains a movement.
 #[utoipa::path(get, path = "/api/v1/movements/{id}/explain", tag = "stock", params(("id" = String, Path)), responses((status = 200, body = Explanation)))]
-pub async fn explain(api: web::Data<Api>, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn explain(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let unknown = || Problem::not_found("movement", &path);
     let name = movement_id(&path).ok_or_else(unknown)?;
     let store = &api.desk.store;
@@ -135,7 +141,8 @@ async fn entries(
     offsets: &[u64],
     facility: &FacilityId,
 ) -> Result<Vec<(Position, Option<Entry>)>, Problem> {
-    let positions: Vec<Position> = offsets.iter().map(|offset| Position { offset: *offset, ..at }).collect();
+    let positions: Vec<Position> =
+        offsets.iter().map(|offset| Position { offset: *offset, ..at }).collect();
     let (desk, home) = (api.desk.clone(), facility.clone());
     let mut found = web::block(move || {
         let entry = |position: Position| (position, desk.entry_at(position, &home));
@@ -143,17 +150,28 @@ async fn entries(
     })
     .await
     .map_err(|error| Problem::internal(error.to_string()))?;
-    let missing: Vec<u64> =
-        found.iter().filter(|(_, entry)| entry.is_none()).map(|(position, _)| position.offset).collect();
+    let missing: Vec<u64> = found
+        .iter()
+        .filter(|(_, entry)| entry.is_none())
+        .map(|(position, _)| position.offset)
+        .collect();
     if missing.is_empty() {
         return Ok(found);
     }
     for row in api.desk.store.evidence(at, &missing).await? {
         let offset = row.offset.cast_unsigned();
-        let Some(place) = found.iter_mut().find(|(position, _)| position.offset == offset) else { continue };
+        let Some(place) = found.iter_mut().find(|(position, _)| position.offset == offset) else {
+            continue;
+        };
         // A kind that no byte holds reads back as unreadable, as it should.
         let kind = u8::try_from(row.kind).unwrap_or(u8::MAX);
-        place.1 = Some(Desk::decode(place.0, row.received_at.0, kind, &Bytes::from(row.payload), facility));
+        place.1 = Some(Desk::decode(
+            place.0,
+            row.received_at.0,
+            kind,
+            &Bytes::from(row.payload),
+            facility,
+        ));
     }
     Ok(found)
 }
@@ -204,7 +222,7 @@ async fn tell(api: &Api, entry: &Entry) -> Result<Evidence, Problem> {
         }
         Body::Command(command) => {
             told.kind = "command";
-            told.decoded = serde_json::to_value(&command.command).unwrap_or_default();
+            told.decoded = call(&command.command);
         }
         Body::Master(master) => {
             told.kind = "master";
@@ -217,6 +235,20 @@ async fn tell(api: &Api, entry: &Entry) -> Result<Evidence, Problem> {
         | Body::Unreadable { .. } => {}
     }
     Ok(told)
+}
+
+/// What a call said: its name beside its fields.
+fn call(command: &Command) -> Value {
+    let Ok(Value::Object(named)) = serde_json::to_value(command) else { return Value::Null };
+    let Some((name, Value::Object(mut fields))) = named.into_iter().next() else {
+        return Value::Null;
+    };
+    fields.insert("call".to_owned(), json!(name.to_ascii_lowercase()));
+    fields
+        .remove("counted_at")
+        .and_then(|at| at.as_i64())
+        .map(|at| fields.insert("counted_at".to_owned(), json!(When(at))));
+    Value::Object(fields)
 }
 
 /// What a frame says.

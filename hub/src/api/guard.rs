@@ -79,6 +79,11 @@ pub async fn guard(
 
 /// Whether the request may go on.
 async fn admit(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
+    // PostgreSQL's text cannot hold NUL, and nothing is named so.
+    if request.uri().path_and_query().is_some_and(|asked| asked.as_str().contains("%00")) {
+        let detail = "The path or query has a NUL character. Nothing is named so; leave it out.";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail));
+    }
     let Some(pattern) = request.match_pattern() else { return Ok(()) };
     let known: Vec<&Route> = routes::ROUTES.iter().filter(|route| route.path == pattern).collect();
     let route = known.iter().find(|route| route.method == request.method().as_str());
@@ -91,11 +96,10 @@ async fn admit(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
     if route.is_none() && !known.is_empty() {
         let methods: Vec<&str> = known.iter().map(|route| route.method).collect();
         let methods = methods.join(", ");
-        let detail = format!("{} is not possible here. This path takes {methods}.", request.method());
-        return Err(Problem {
-            allow: Some(methods),
-            ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-        });
+        let detail =
+            format!("{} is not possible here. This path takes {methods}.", request.method());
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            .allowing(methods));
     }
     await_position(api, request).await
 }
@@ -104,7 +108,9 @@ async fn admit(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
 fn identify(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
     let bearer = match request.headers().get(header::AUTHORIZATION) {
         // Anything but a bearer token is a wrong one.
-        Some(value) => Some(value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).unwrap_or("")),
+        Some(value) => {
+            Some(value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).unwrap_or(""))
+        }
         None => None,
     };
     let cookie = request.cookie(SESSION_COOKIE);
@@ -134,14 +140,7 @@ fn refuse(api: &Api, request: &ServiceRequest, denied: Denied) -> Problem {
     };
     let address = request.peer_addr().map(|peer| peer.ip());
     if denied == Denied::Wrong && api.auth.failed(address) {
-        return Problem {
-            retry_after: Some(60),
-            ..Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_failures",
-                "This address presented wrong credentials too often. Correct them and try again in a minute.",
-            )
-        };
+        return Problem::too_many_failures();
     }
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
@@ -169,19 +168,16 @@ async fn await_position(api: &Api, request: &ServiceRequest) -> Result<(), Probl
     }
     let mut pairs = request.query_string().split('&').filter_map(|pair| pair.split_once('='));
     let Some((_, text)) = pairs.find(|(name, _)| *name == "min_position") else { return Ok(()) };
-    let position: Position =
-        text.parse().map_err(|error: fold::entry::NotAPosition| Problem::invalid("min_position", error.to_string()))?;
+    let position: Position = text.parse().map_err(|error: fold::entry::NotAPosition| {
+        Problem::invalid("min_position", error.to_string())
+    })?;
     if api.desk.committed(position, MIN_POSITION_WAIT).await {
         return Ok(());
     }
-    Err(Problem {
-        retry_after: Some(1),
-        ..Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "behind",
-            format!("The entry at {position} is not committed yet. It is safe in the journal; ask again shortly."),
-        )
-    })
+    let detail = format!(
+        "The entry at {position} is not committed yet. It is safe in the journal; ask again shortly."
+    );
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail).retry_after(1))
 }
 
 /// The problem a response stands for.

@@ -2,6 +2,9 @@
 //!
 //! serde_json tells line and column. This walks the text up to there and says which members and items it was inside of, such
 //! as `devices[3].channels[0].noise_mg`. The text may be broken beyond that place; the walk never looks further.
+//!
+//! An error that a type raises about a value is placed where its object ends, if the value is the last in it. So a closing
+//! bracket at the place is still counted as inside, except for a missing field, which is about the object as a whole.
 
 /// One level of nesting.
 enum Level {
@@ -9,10 +12,24 @@ enum Level {
     Array { index: usize },
 }
 
-/// The path of the place at a line and column, both counted from 1; empty at the top.
-pub fn json_path(text: &[u8], line: usize, column: usize) -> String {
+/// The path of the field that an error about a JSON text means; empty at the top.
+pub fn json_path(text: &[u8], error: &serde_json::Error) -> String {
+    let read = text.get(..end_of(text, error.line(), error.column())).unwrap_or(text);
+    let said = error.to_string();
+    let missing = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    match missing {
+        Some(field) => {
+            let path = path_at(read);
+            if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+        }
+        None => path_at(read.strip_suffix(b"}").unwrap_or(read)),
+    }
+}
+
+/// The path at the end of the beginning of a text.
+fn path_at(read: &[u8]) -> String {
     let mut levels: Vec<Level> = Vec::new();
-    let mut bytes = text.get(..end_of(text, line, column)).unwrap_or(text).iter().copied();
+    let mut bytes = read.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
             b'{' => levels.push(Level::Object { key: String::new(), value: false }),
@@ -94,7 +111,7 @@ mod tests {
 
     fn path_of<T: serde::de::DeserializeOwned>(text: &str) -> String {
         let error = serde_json::from_str::<T>(text).err().unwrap();
-        json_path(text.as_bytes(), error.line(), error.column())
+        json_path(text.as_bytes(), &error)
     }
 
     #[derive(serde::Deserialize)]
@@ -115,9 +132,13 @@ mod tests {
     fn errors_are_placed() {
         let good = r#"{"n":1,"id":"a"}"#;
         assert_eq!(path_of::<Outer>(&format!(r#"{{"list":[{good},{{"n":"x"}}]}}"#)), "list[1].n");
-        assert_eq!(path_of::<Outer>(&format!("{{\"list\":[\n{good},\n{{\"id\":\"a b\"}}]}}")), "list[1].id");
+        assert_eq!(
+            path_of::<Outer>(&format!("{{\"list\":[\n{good},\n{{\"id\":\"a b\"}}]}}")),
+            "list[1].id"
+        );
         assert_eq!(path_of::<Outer>(r#"{"list":[{"n":1,"id":"a","zz":2}]}"#), "list[0].zz");
-        assert_eq!(path_of::<Outer>(r#"{"list":[{"n":1}]}"#), "list[0]");
+        assert_eq!(path_of::<Outer>(r#"{"list":[{"n":1}]}"#), "list[0].id");
+        assert_eq!(path_of::<Outer>("{}"), "list");
         assert_eq!(path_of::<Outer>(r#"{"oops":1}"#), "oops");
         assert_eq!(path_of::<Outer>("{"), "");
     }

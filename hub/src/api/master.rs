@@ -84,7 +84,9 @@ fn same_facility(path: &str, body: Option<&FacilityId>) -> Result<FacilityId, Pr
     match body {
         Some(other) if *other != facility => Err(Problem::invalid(
             "facility",
-            format!("The body names facility {other}, the path {facility}. Leave it out of the body."),
+            format!(
+                "The body names facility {other}, the path {facility}. Leave it out of the body."
+            ),
         )),
         Some(_) | None => Ok(facility),
     }
@@ -140,7 +142,11 @@ pub async fn get_facility(api: web::Data<Api>, path: web::Path<String>) -> Answe
 
 /// Zones of a facility.
 #[utoipa::path(get, path = "/api/v1/facilities/{facility}/zones", tag = "master data", params(("facility" = String, Path), ListQuery), responses((status = 200, body = Page<Zone>)))]
-pub async fn list_zones(api: web::Data<Api>, path: web::Path<String>, query: Query<ListQuery>) -> Answer {
+pub async fn list_zones(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: Query<ListQuery>,
+) -> Answer {
     existing(&api, &path).await?;
     let paging = query.0.paging()?;
     let rows = api.desk.store.list_zones(in_facility(&path, &paging)).await?;
@@ -149,13 +155,19 @@ pub async fn list_zones(api: web::Data<Api>, path: web::Path<String>, query: Que
 
 /// Makes a zone.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/zones", tag = "master data", params(("facility" = String, Path)), request_body = NewZone, responses((status = 201, body = Zone), (status = 200, body = Zone, description = "It was so already"), (status = 202, body = Zone, description = "Written, not folded yet")))]
-pub async fn post_zone(api: web::Data<Api>, caller: Caller, path: web::Path<String>, body: Json<NewZone>) -> Answer {
+pub async fn post_zone(
+    api: web::Data<Api>,
+    caller: Caller,
+    path: web::Path<String>,
+    body: Json<NewZone>,
+) -> Answer {
     existing(&api, &path).await?;
     let facility = same_facility(&path, body.0.facility.as_ref())?;
     let zone = NewZone { facility: Some(facility), ..body.0 };
     let id = zone.id.to_string();
     let status =
-        write_one(&api, &caller, &MasterData { zones: vec![zone], ..MasterData::default() }).await?;
+        write_one(&api, &caller, &MasterData { zones: vec![zone], ..MasterData::default() })
+            .await?;
     let found = api.desk.store.list_zones(just(&path, &id)).await?;
     Ok(HttpResponse::build(status).json(only(found, "zone", &id)?))
 }
@@ -170,7 +182,11 @@ pub async fn get_zone(api: web::Data<Api>, path: web::Path<(String, String)>) ->
 
 /// Shelves of a facility.
 #[utoipa::path(get, path = "/api/v1/facilities/{facility}/shelves", tag = "master data", params(("facility" = String, Path), ListQuery), responses((status = 200, body = Page<Shelf>)))]
-pub async fn list_shelves(api: web::Data<Api>, path: web::Path<String>, query: Query<ListQuery>) -> Answer {
+pub async fn list_shelves(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: Query<ListQuery>,
+) -> Answer {
     existing(&api, &path).await?;
     let paging = query.0.paging()?;
     let rows = api.desk.store.list_shelves(in_facility(&path, &paging)).await?;
@@ -179,13 +195,19 @@ pub async fn list_shelves(api: web::Data<Api>, path: web::Path<String>, query: Q
 
 /// Makes a shelf.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/shelves", tag = "master data", params(("facility" = String, Path)), request_body = NewShelf, responses((status = 201, body = Shelf), (status = 200, body = Shelf, description = "It was so already"), (status = 202, body = Shelf, description = "Written, not folded yet")))]
-pub async fn post_shelf(api: web::Data<Api>, caller: Caller, path: web::Path<String>, body: Json<NewShelf>) -> Answer {
+pub async fn post_shelf(
+    api: web::Data<Api>,
+    caller: Caller,
+    path: web::Path<String>,
+    body: Json<NewShelf>,
+) -> Answer {
     existing(&api, &path).await?;
     let facility = same_facility(&path, body.0.facility.as_ref())?;
     let shelf = NewShelf { facility: Some(facility), ..body.0 };
     let id = shelf.id.to_string();
     let status =
-        write_one(&api, &caller, &MasterData { shelves: vec![shelf], ..MasterData::default() }).await?;
+        write_one(&api, &caller, &MasterData { shelves: vec![shelf], ..MasterData::default() })
+            .await?;
     let found = api.desk.store.list_shelves(just(&path, &id)).await?;
     Ok(HttpResponse::build(status).json(only(found, "shelf", &id)?))
 }
@@ -200,7 +222,11 @@ pub async fn get_shelf(api: web::Data<Api>, path: web::Path<(String, String)>) -
 
 /// Slots of a facility.
 #[utoipa::path(get, path = "/api/v1/facilities/{facility}/slots", tag = "master data", params(("facility" = String, Path), ListQuery), responses((status = 200, body = Page<Slot>)))]
-pub async fn list_slots(api: web::Data<Api>, path: web::Path<String>, query: Query<ListQuery>) -> Answer {
+pub async fn list_slots(
+    api: web::Data<Api>,
+    path: web::Path<String>,
+    query: Query<ListQuery>,
+) -> Answer {
     existing(&api, &path).await?;
     let paging = query.0.paging()?;
     let rows = api.desk.store.list_slots(in_facility(&path, &paging)).await?;
@@ -209,13 +235,19 @@ pub async fn list_slots(api: web::Data<Api>, path: web::Path<String>, query: Que
 
 /// Makes a slot.
 #[utoipa::path(post, path = "/api/v1/facilities/{facility}/slots", tag = "master data", params(("facility" = String, Path)), request_body = NewSlot, responses((status = 201, body = Slot), (status = 200, body = Slot, description = "It was so already"), (status = 202, body = Slot, description = "Written, not folded yet")))]
-pub async fn post_slot(api: web::Data<Api>, caller: Caller, path: web::Path<String>, body: Json<NewSlot>) -> Answer {
+pub async fn post_slot(
+    api: web::Data<Api>,
+    caller: Caller,
+    path: web::Path<String>,
+    body: Json<NewSlot>,
+) -> Answer {
     existing(&api, &path).await?;
     let facility = same_facility(&path, body.0.facility.as_ref())?;
     let slot = NewSlot { facility: Some(facility), ..body.0 };
     let id = slot.id.to_string();
     let status =
-        write_one(&api, &caller, &MasterData { slots: vec![slot], ..MasterData::default() }).await?;
+        write_one(&api, &caller, &MasterData { slots: vec![slot], ..MasterData::default() })
+            .await?;
     let found = api.desk.store.list_slots(just(&path, &id)).await?;
     Ok(HttpResponse::build(status).json(only(found, "slot", &id)?))
 }
@@ -292,10 +324,9 @@ pub async fn put_planogram(
         credentials: &[],
     };
     // The list is called `lines` here and `planogram` in an import.
-    let (_, status) = write(&api, &data, how).await.map_err(|problem| Problem {
-        field: problem.field.as_ref().map(|field| field.replacen("planogram[", "lines[", 1)),
-        ..problem
-    })?;
+    let (_, status) = write(&api, &data, how)
+        .await
+        .map_err(|problem| problem.map_field(|field| field.replacen("planogram[", "lines[", 1)))?;
     let found = api.desk.store.planogram(&path).await?;
     Ok(HttpResponse::build(status).json(found))
 }
@@ -366,7 +397,8 @@ pub async fn import(
         let password = secrets.get(*index)?.reveal().to_owned();
         Some(DeviceCredential { username: device.clone(), device, password })
     };
-    let credentials = query.0.credentials.then(|| written.new_devices.iter().filter_map(credential).collect());
+    let credentials =
+        query.0.credentials.then(|| written.new_devices.iter().filter_map(credential).collect());
     let Written { created, changed, unchanged, .. } = written;
     Ok(HttpResponse::build(status).json(Imported { created, changed, unchanged, credentials }))
 }

@@ -80,7 +80,8 @@ impl Api {
 
     /// The shard of a facility. It never changes, so it is asked for once.
     pub(crate) async fn shard_of(&self, facility: &FacilityId) -> Result<u16, Problem> {
-        let known = self.shards.lock().unwrap_or_else(PoisonError::into_inner).get(facility).copied();
+        let known =
+            self.shards.lock().unwrap_or_else(PoisonError::into_inner).get(facility).copied();
         if let Some(shard) = known {
             return Ok(shard);
         }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::store::query::MovementTold;
+use crate::store::told::MovementTold;
 
 /// What happened, one sentence a step.
 pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
@@ -12,19 +12,28 @@ pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
     let rule = why.and_then(|why| why["rule"].as_str()).unwrap_or("declared");
     let number = |name: &str| why.and_then(|why| why[name].as_i64());
     match rule {
-        "plateau" | "first_plateau" => told.extend(why.map(plateau).unwrap_or_default()),
+        "plateau" | "first_plateau" => {
+            told.extend(why.map(|why| plateau(why, movement.delta)).unwrap_or_default())
+        }
         "scanned" => {
             let code = why.and_then(|why| why["code"].as_str()).unwrap_or("?");
             told.push(format!("The code {code} was scanned; it belongs to SKU {}.", movement.sku));
         }
-        "commanded" => told.push(commanded(movement, why.and_then(|why| why["reference"].as_str()))),
+        "commanded" => {
+            told.push(commanded(movement, why.and_then(|why| why["reference"].as_str())))
+        }
         "counted" => {
             let counted = number("counted").unwrap_or(0);
             let (had, since) = (number("had").unwrap_or(0), number("since").unwrap_or(0));
-            told.push(format!("{} counted {counted}; the hub had {had} at that time.", who(movement)));
+            told.push(format!(
+                "{} counted {counted}; the hub had {had} at that time.",
+                who(movement)
+            ));
             let ago = number("age_us").unwrap_or(0) / 1_000_000;
             if ago > 0 {
-                told.push(format!("The count lay {ago} s back; {since:+} moved since then and stays on top."));
+                told.push(format!(
+                    "The count lay {ago} s back; {since:+} moved since then and stays on top."
+                ));
             }
         }
         "tared" => {
@@ -40,12 +49,12 @@ pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
             None => format!("{} declared this change.", who(movement)),
         }),
     }
-    told.push(format!(
-        "The line changed by {:+} to {}, with a confidence of {:.0} %.",
-        movement.delta,
-        movement.level_after,
-        movement.confidence * 100.0
-    ));
+    let (delta, after) = (movement.delta, movement.level_after);
+    let sure = movement.confidence * 100.0;
+    told.push(match delta {
+        0 => format!("The line stays at {after}, with a confidence of {sure:.0} %."),
+        _ => format!("The line changed by {delta:+} to {after}, with a confidence of {sure:.0} %."),
+    });
     told
 }
 
@@ -71,7 +80,7 @@ fn commanded(movement: &MovementTold, reference: Option<&str>) -> String {
     }
 }
 
-fn plateau(why: &Value) -> Vec<String> {
+fn plateau(why: &Value, delta: i64) -> Vec<String> {
     let number = |name: &str| why[name].as_i64().unwrap_or(0);
     let channel = why["channel"].as_str().unwrap_or("?");
     let (after, unit) = (number("after_mg"), number("unit_mg"));
@@ -85,8 +94,9 @@ fn plateau(why: &Value) -> Vec<String> {
                 grams(before)
             ));
             told.push(format!(
-                "The difference of {} is a whole number of units of {} with {} left over; the expected error is {}.",
+                "The difference of {} is {:+} units of {} with {} left over; the expected error is {}.",
                 grams(after.saturating_sub(before)),
+                delta,
                 grams(unit),
                 grams(number("residual_mg")),
                 grams(number("sigma_mg"))
@@ -99,7 +109,9 @@ fn plateau(why: &Value) -> Vec<String> {
         )),
     }
     let posterior = why["posterior"].as_f64().unwrap_or(0.0) * 100.0;
-    let next = why["runner_up"].as_array().and_then(|pair| Some((pair.first()?.as_i64()?, pair.get(1)?.as_f64()?)));
+    let next = why["runner_up"]
+        .as_array()
+        .and_then(|pair| Some((pair.first()?.as_i64()?, pair.get(1)?.as_f64()?)));
     told.push(match next {
         Some((count, p)) => format!(
             "This count is right with a probability of {posterior:.1} %; the next best, {count}, has {:.1} %.",
@@ -155,7 +167,16 @@ mod tests {
             "absolute": 5, "zero_mg": 0, "scale_ppm": 1_000_000, "calibration": 0,
         });
         let told = narrative(&movement("weight", Some("scale")), Some(&why)).join(" ");
-        for part in ["1000.5 g", "340.5 g", "-660 g", "330 g", "1.2 g", "98.7 %", "-3", "changed by -2 to 5"] {
+        for part in [
+            "1000.5 g",
+            "340.5 g",
+            "-660 g",
+            "330 g",
+            "1.2 g",
+            "98.7 %",
+            "-3",
+            "changed by -2 to 5",
+        ] {
             assert!(told.contains(part), "{part} is not in: {told}");
         }
     }
@@ -166,7 +187,13 @@ mod tests {
             ("reading", None, "Device h1 itself"),
             ("scan", Some(serde_json::json!({"rule": "scanned", "code": "400"})), "code 400"),
             ("pick", Some(serde_json::json!({"rule": "commanded", "reference": "o-7"})), "o-7"),
-            ("count", Some(serde_json::json!({"rule": "counted", "counted": 5, "had": 7, "since": 1, "age_us": 9_000_000})), "9 s back"),
+            (
+                "count",
+                Some(
+                    serde_json::json!({"rule": "counted", "counted": 5, "had": 7, "since": 1, "age_us": 9_000_000}),
+                ),
+                "9 s back",
+            ),
             ("tare", Some(serde_json::json!({"rule": "tared", "gross_mg": 12_050})), "12.05 g"),
             ("weight", Some(serde_json::json!({"rule": "of a later version"})), "declared"),
         ] {

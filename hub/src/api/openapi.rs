@@ -34,7 +34,26 @@ pub fn openapi_json() -> String {
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }
 
+/// A name of its own for each operation: `get_facilities_slots_by_id`.
+fn operation_id(path: &str, method: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let mut name = method.to_ascii_lowercase();
+    for (index, part) in parts.iter().enumerate() {
+        let parameter = part.starts_with('{');
+        if parameter && index + 1 == parts.len() {
+            name.push_str("_by_");
+            name.push_str(part.trim_matches(['{', '}']));
+        } else if !parameter {
+            name.push('_');
+            name.push_str(&part.replace('.', "_"));
+        }
+    }
+    name
+}
+
 fn complete(operation: &mut Value, path: &str, method: &str, permission: Permission) {
+    operation["operationId"] = json!(operation_id(path, method));
     operation["x-permission"] = json!(permission.as_str());
     if permission == Permission::Open {
         return;

@@ -9,13 +9,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    Api,
-    auth::SESSION_COOKIE,
-    limits::SESSION_AGE_MAX,
-    problem::Problem,
-    request::Query,
-};
+use super::{Api, auth::SESSION_COOKIE, limits::SESSION_AGE_MAX, problem::Problem, request::Query};
 
 type Answer = Result<HttpResponse, Problem>;
 
@@ -53,7 +47,11 @@ pub struct ReadyCheck {
 /// Whether the hub can do its work, check by check.
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
-    let told = |check: crate::desk::Check| ReadyCheck { name: check.name, ok: check.ok, detail: check.detail };
+    let told = |check: crate::desk::Check| ReadyCheck {
+        name: check.name,
+        ok: check.ok,
+        detail: check.detail,
+    };
     let checks: Vec<ReadyCheck> = api.desk.checks().into_iter().map(told).collect();
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -64,7 +62,9 @@ pub async fn readyz(api: web::Data<Api>) -> HttpResponse {
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, body = String)))]
 pub async fn metrics(api: web::Data<Api>) -> HttpResponse {
     let mut text = api.desk.metrics();
-    text.push_str("# HELP stockfold_live_clients Live connections.\n# TYPE stockfold_live_clients gauge\n");
+    text.push_str(
+        "# HELP stockfold_live_clients Live connections.\n# TYPE stockfold_live_clients gauge\n",
+    );
     text.push_str(&format!("stockfold_live_clients {}\n", api.feed.clients()));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
 }
@@ -80,17 +80,14 @@ pub struct SignInQuery {
 
 /// Trades a sign-in link for a session cookie and goes to the overview.
 #[utoipa::path(get, path = "/signin", tag = "operation", params(SignInQuery), responses((status = 303, description = "Signed in")))]
-pub async fn sign_in(api: web::Data<Api>, request: HttpRequest, query: Query<SignInQuery>) -> Answer {
+pub async fn sign_in(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    query: Query<SignInQuery>,
+) -> Answer {
     let Some(session) = api.auth.redeem(&query.0.code)? else {
         if api.auth.failed(request.peer_addr().map(|peer| peer.ip())) {
-            return Err(Problem {
-                retry_after: Some(60),
-                ..Problem::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too_many_failures",
-                    "This address used wrong sign-in links too often. Ask for a new link and try again in a minute.",
-                )
-            });
+            return Err(Problem::too_many_failures());
         }
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::store::query::hex;
+use crate::store::told::hex;
 
 const INDEX: &[u8] = include_bytes!("../page/index.html");
 const STYLE: &[u8] = include_bytes!("../page/style.css");

@@ -4,7 +4,7 @@
 //! and listed in `docs/specs/problems.md`. `detail` says what happened, to what, and what to do next; what only helps
 //! ourselves goes to the log beside the same request id.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, ops::Deref};
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use serde::Serialize;
@@ -12,15 +12,22 @@ use utoipa::ToSchema;
 
 use crate::{
     desk::AppendError,
-    store::{fault::Fault, master::MasterError},
+    store::{
+        fault::Fault,
+        master::{At, MasterError},
+    },
 };
 
 /// Media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What went wrong with a request.
+/// What went wrong with a request. Boxed, because every handler may return one.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Said>);
+
+/// What a problem says.
+#[derive(Debug, Clone)]
+pub struct Said {
     /// HTTP status.
     pub status: StatusCode,
     /// Stable code.
@@ -35,6 +42,13 @@ pub struct Problem {
     pub allow: Option<String>,
     /// For the log only.
     pub internal: Option<String>,
+}
+
+impl Deref for Problem {
+    type Target = Said;
+    fn deref(&self) -> &Said {
+        &self.0
+    }
 }
 
 /// A problem as it is written.
@@ -62,7 +76,7 @@ pub struct ProblemBody<'a> {
 impl Problem {
     /// A problem.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Said {
             status,
             code: Cow::Borrowed(code),
             detail: detail.into(),
@@ -70,48 +84,69 @@ impl Problem {
             retry_after: None,
             allow: None,
             internal: None,
-        }
+        }))
     }
     /// The body or query says something that cannot be.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).in_field(field)
     }
     /// There is no such thing.
     pub fn not_found(what: &str, id: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("There is no {what} {id:?}. Check its id, or create it first."),
-        )
+        let detail = format!("There is no {what} {id:?}. Check its id, or create it first.");
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
     /// Something is away; try again.
     pub fn away(internal: impl Into<String>) -> Self {
-        Self {
-            retry_after: Some(1),
-            internal: Some(internal.into()),
-            ..Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "database_away",
-                "The database does not answer. Readings and stock calls are kept in the journal meanwhile; try again shortly.",
-            )
-        }
+        let detail = "The database does not answer. Readings and stock calls are kept in the journal meanwhile; try again \
+                      shortly.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_away", detail)
+            .retry_after(1)
+            .because(internal)
+    }
+    /// An address presented wrong credentials or sign-in links too often.
+    pub fn too_many_failures() -> Self {
+        let detail = "This address presented wrong credentials too often. Correct them, or ask for a new sign-in link, and \
+                      try again in a minute.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail).retry_after(60)
     }
     /// A fault of ours.
     pub fn internal(internal: impl Into<String>) -> Self {
-        Self {
-            internal: Some(internal.into()),
-            ..Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "The hub could not do this because of a fault of its own. The log has the cause under this request id.",
-            )
-        }
+        let detail = "The hub could not do this because of a fault of its own. The log has the cause under this request id.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).because(internal)
+    }
+
+    /// It is about this field of the body.
+    pub fn in_field(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+    /// It may be over after so many seconds.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+    /// The path takes these methods.
+    pub fn allowing(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+    /// The cause, for the log only.
+    pub fn because(mut self, internal: impl Into<String>) -> Self {
+        self.0.internal = Some(internal.into());
+        self
+    }
+    /// Its code is this one.
+    pub fn coded(mut self, code: String) -> Self {
+        self.0.code = Cow::Owned(code);
+        self
     }
     /// The same, about a call on one thing: `slots[0].shelf` is its `shelf`.
-    pub fn of_one(mut self) -> Self {
-        if let Some(field) = self.field.take() {
-            self.field = Some(field.split_once("].").map_or(field.clone(), |(_, rest)| rest.to_owned()));
-        }
+    pub fn of_one(self) -> Self {
+        self.map_field(|field| field.split_once("].").map_or(field, |(_, rest)| rest).to_owned())
+    }
+    /// The same, with its field named otherwise.
+    pub fn map_field(mut self, name: impl Fn(&str) -> String) -> Self {
+        self.0.field = self.0.field.as_deref().map(name);
         self
     }
 
@@ -131,11 +166,22 @@ impl Problem {
     /// The problem that stands for a status somebody else answered.
     pub fn of_status(status: StatusCode) -> Self {
         let (code, detail) = match status {
-            StatusCode::BAD_REQUEST => ("bad_request", "The request cannot be read. Check its syntax."),
-            StatusCode::NOT_FOUND => ("no_such_path", "There is nothing at this path. See /api/v1 in docs/openapi.json."),
-            StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "The body is too large. Send it in parts."),
-            StatusCode::REQUEST_TIMEOUT => ("too_slow", "The request did not arrive in time. Send it again."),
-            _ if status.is_server_error() => ("internal", "The hub could not do this. The log has the cause under this request id."),
+            StatusCode::BAD_REQUEST => {
+                ("bad_request", "The request cannot be read. Check its syntax.")
+            }
+            StatusCode::NOT_FOUND => {
+                ("no_such_path", "There is nothing at this path. See /api/v1 in docs/openapi.json.")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ("too_large", "The body is too large. Send it in parts.")
+            }
+            StatusCode::REQUEST_TIMEOUT => {
+                ("too_slow", "The request did not arrive in time. Send it again.")
+            }
+            _ if status.is_server_error() => (
+                "internal",
+                "The hub could not do this. The log has the cause under this request id.",
+            ),
             _ => ("refused", "The request was refused."),
         };
         Self::new(status, code, detail)
@@ -181,38 +227,31 @@ impl From<AppendError> for Problem {
                 "The hub is stopping, so nothing was recorded. Send the call again with the same key when it is back.",
             ),
         };
-        Self {
-            retry_after: Some(1),
-            internal: Some(error.to_string()),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
-        }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+            .retry_after(1)
+            .because(error.to_string())
     }
 }
 
 impl From<MasterError> for Problem {
     fn from(error: MasterError) -> Self {
-        let field = |at: &crate::store::master::At| Some(format!("{}[{}].{}", at.list, at.index, at.field));
+        let field = |at: &At| format!("{}[{}].{}", at.list, at.index, at.field);
         match error {
-            MasterError::Unknown { at, what, id } => Self {
-                field: field(&at),
-                ..Self::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "unknown_reference",
-                    format!("There is no {what} {id:?}, so nothing was written. Create it first, or send both in one import."),
-                )
-            },
-            MasterError::Missing(at) => Self {
-                field: field(&at),
-                ..Self::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "invalid",
-                    format!("The field {} is missing, so nothing was written.", at.field),
-                )
-            },
-            MasterError::Conflict { at, detail } => Self {
-                field: field(&at),
-                ..Self::new(StatusCode::CONFLICT, "conflict", format!("Nothing was written: {detail}."))
-            },
+            MasterError::Unknown { at, what, id } => {
+                let detail = format!(
+                    "There is no {what} {id:?}, so nothing was written. Create it first, or send both in one import."
+                );
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_reference", detail)
+                    .in_field(field(&at))
+            }
+            MasterError::Missing(at) => {
+                let detail = format!("The field {} is missing, so nothing was written.", at.field);
+                Self::invalid(field(&at), detail)
+            }
+            MasterError::Conflict { at, detail } => {
+                let detail = format!("Nothing was written: {detail}.");
+                Self::new(StatusCode::CONFLICT, "conflict", detail).in_field(field(&at))
+            }
             MasterError::Store(fault) => fault.into(),
         }
     }

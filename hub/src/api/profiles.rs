@@ -19,7 +19,7 @@ use crate::store::access::ProfileItem;
 
 type Answer = Result<HttpResponse, Problem>;
 
-/// Profiles that were added. The built-in `default` is always there besides.
+/// Profiles, the built-in `default` included.
 #[utoipa::path(get, path = "/api/v1/profiles", tag = "profiles", params(ListQuery), responses((status = 200, body = Page<ProfileItem>)))]
 pub async fn list(api: web::Data<Api>, query: Query<ListQuery>) -> Answer {
     let paging = query.0.paging::<1>()?;
@@ -35,7 +35,11 @@ pub async fn list(api: web::Data<Api>, query: Query<ListQuery>) -> Answer {
 #[utoipa::path(post, path = "/api/v1/profiles", tag = "profiles", request_body(content = String, content_type = "application/yaml"), responses((status = 201, body = ProfileItem), (status = 200, body = ProfileItem, description = "It was there already")))]
 pub async fn post(api: web::Data<Api>, body: Text<PROFILE_BYTES_MAX>) -> Answer {
     let profile = Profile::parse(&body.0).map_err(|error| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_profile", format!("Nothing was added: {error}."))
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "bad_profile",
+            format!("Nothing was added: {error}."),
+        )
     })?;
     if profile.name.as_str() == crate::store::shapes::DEFAULT_PROFILE_NAME {
         return Err(Problem::new(

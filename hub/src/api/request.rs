@@ -55,9 +55,11 @@ impl<const MAX: usize> FromRequest for Text<MAX> {
     fn from_request(_: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let payload = payload.take();
         Box::pin(async move {
-            let bytes = read(payload, MAX).await?;
-            String::from_utf8(bytes).map(Self).map_err(|_| {
-                Problem::new(StatusCode::BAD_REQUEST, "not_text", "The body is not UTF-8 text.")
+            // PostgreSQL's text cannot hold NUL, and no text of ours needs one.
+            let text = String::from_utf8(read(payload, MAX).await?).ok();
+            text.filter(|text| !text.contains('\0')).map(Self).ok_or_else(|| {
+                let detail = "The body is not UTF-8 text, or has a NUL in it. Send plain text.";
+                Problem::new(StatusCode::BAD_REQUEST, "not_text", detail)
             })
         })
     }
@@ -68,7 +70,11 @@ async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
     let mut body = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("The body broke off: {error}."))
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                format!("The body broke off: {error}."),
+            )
         })?;
         if body.len() + chunk.len() > most {
             return Err(Problem::new(
@@ -84,7 +90,7 @@ async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
-        let field = json_path(body, error.line(), error.column());
+        let field = json_path(body, &error);
         if error.is_data() {
             let place = if field.is_empty() { "the body".to_owned() } else { format!("`{field}`") };
             return Problem::invalid(field, format!("In {place}: {error}."));
@@ -102,11 +108,18 @@ impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         // The guard has dealt with this one.
-        let own: Vec<&str> =
-            request.query_string().split('&').filter(|pair| !pair.starts_with("min_position=")).collect();
+        let own: Vec<&str> = request
+            .query_string()
+            .split('&')
+            .filter(|pair| !pair.starts_with("min_position="))
+            .collect();
         let parsed = web::Query::<T>::from_query(&own.join("&"));
         std::future::ready(parsed.map(|query| Self(query.into_inner())).map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("The query cannot be read: {error}."))
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                format!("The query cannot be read: {error}."),
+            )
         }))
     }
 }
@@ -141,7 +154,9 @@ impl FromRequest for Caller {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Self>().cloned();
-        std::future::ready(caller.ok_or_else(|| Problem::internal("a guarded route without a caller")))
+        std::future::ready(
+            caller.ok_or_else(|| Problem::internal("a guarded route without a caller")),
+        )
     }
 }
 
@@ -156,7 +171,11 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// A page of rows read with [`Paging::fetch`]; `key` names the last item for the next page.
-    pub fn of<const N: usize>(mut rows: Vec<T>, paging: &Paging<N>, key: impl Fn(&T) -> [String; N]) -> Self {
+    pub fn of<const N: usize>(
+        mut rows: Vec<T>,
+        paging: &Paging<N>,
+        key: impl Fn(&T) -> [String; N],
+    ) -> Self {
         let more = rows.len() > paging.limit;
         rows.truncate(paging.limit);
         let next = rows.last().filter(|_| more).map(|last| write_cursor(&key(last)));
@@ -215,7 +234,7 @@ pub fn id<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, Problem> {
 }
 
 /// Header value of an Origin or a Host.
-pub fn header_text<'a>(request: &'a HttpRequest, name: header::HeaderName) -> Option<&'a str> {
+pub fn header_text(request: &HttpRequest, name: header::HeaderName) -> Option<&str> {
     request.headers().get(name).and_then(|value| value.to_str().ok())
 }
 

@@ -6,7 +6,8 @@
 use actix_web::{http::Method, web};
 
 use super::{
-    accounts, commands, devices, explain, master, outside, page, permission::Permission, profiles, stock,
+    accounts, commands, devices, explain, master, outside, page, permission::Permission, profiles,
+    stock,
 };
 use crate::feed::live;
 

@@ -11,7 +11,10 @@ use super::{
     problem::Problem,
     request::{Page, Paging, Query, id},
 };
-use crate::store::query::{MovementTold, OutboxFilter, StockFilter, StockLine};
+use crate::store::{
+    query::{OutboxFilter, StockFilter},
+    told::{MovementTold, StockLine},
+};
 
 type Answer = Result<HttpResponse, Problem>;
 
@@ -44,7 +47,10 @@ pub async fn list(api: web::Data<Api>, query: Query<StockQuery>) -> Answer {
         shelf: query.shelf.as_deref(),
         slot: query.slot.as_deref(),
         sku: query.sku.as_deref(),
-        after: paging.after.as_ref().map(|[f, slot, sku]| (f.as_str(), slot.as_str(), sku.as_str())),
+        after: paging
+            .after
+            .as_ref()
+            .map(|[f, slot, sku]| (f.as_str(), slot.as_str(), sku.as_str())),
     };
     let rows = api.desk.store.stock(filter, paging.fetch(), api.desk.now_us()).await?;
     let key = |line: &StockLine| [line.facility.clone(), line.slot.clone(), line.sku.clone()];
@@ -95,7 +101,10 @@ pub async fn movements(api: web::Data<Api>, query: Query<MovementQuery>) -> Answ
     let shard = shard_filter(&api, query.facility.as_deref()).await?;
     let after = match (&paging.after, &query.after) {
         (Some([id]), _) | (None, Some(id)) => Some(movement_id(id).ok_or_else(|| {
-            Problem::invalid("after", format!("{id:?} is not a movement's id, such as 1-0-81920-0."))
+            Problem::invalid(
+                "after",
+                format!("{id:?} is not a movement's id, such as 1-0-81920-0."),
+            )
         })?),
         (None, None) => None,
     };
@@ -123,7 +132,10 @@ pub async fn movement(api: web::Data<Api>, path: web::Path<String>) -> Answer {
 }
 
 /// The shard of a facility that is filtered by, so that its rows are found by position.
-pub(super) async fn shard_filter(api: &Api, facility: Option<&str>) -> Result<Option<u16>, Problem> {
+pub(super) async fn shard_filter(
+    api: &Api,
+    facility: Option<&str>,
+) -> Result<Option<u16>, Problem> {
     match facility {
         Some(facility) => {
             let facility: FacilityId = id("facility", facility)?;
@@ -136,7 +148,10 @@ pub(super) async fn shard_filter(api: &Api, facility: Option<&str>) -> Result<Op
 /// Reads `epoch-shard-offset-ordinal`.
 pub(super) fn movement_id(text: &str) -> Option<MovementId> {
     let (position, ordinal) = text.rsplit_once('-')?;
-    Some(MovementId { position: position.parse::<Position>().ok()?, ordinal: ordinal.parse().ok()? })
+    Some(MovementId {
+        position: position.parse::<Position>().ok()?,
+        ordinal: ordinal.parse().ok()?,
+    })
 }
 
 #[cfg(test)]

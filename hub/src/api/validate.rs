@@ -11,7 +11,10 @@ use crate::store::shapes::{MasterData, NewChannel, NewSku};
 /// Whether all of it can be written.
 pub fn master_data(data: &MasterData) -> Result<(), Problem> {
     if data.len() > IMPORT_ITEMS_MAX {
-        let detail = format!("{} things at once; at most {IMPORT_ITEMS_MAX}. Send them in parts.", data.len());
+        let detail = format!(
+            "{} things at once; at most {IMPORT_ITEMS_MAX}. Send them in parts.",
+            data.len()
+        );
         return Err(Problem::invalid("", detail));
     }
     for (i, facility) in data.facilities.iter().enumerate() {
@@ -81,7 +84,11 @@ fn within(
 ) -> Result<(), Problem> {
     match value {
         Some(value) if !range.contains(&value) => {
-            let detail = format!("{value} is out of range. {} to {} is possible.", range.start(), range.end());
+            let detail = format!(
+                "{value} is out of range. {} to {} is possible.",
+                range.start(),
+                range.end()
+            );
             Err(Problem::invalid(at(), detail))
         }
         Some(_) | None => Ok(()),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use hub::{
     config::Config,
-    replay::{check, open_for_reading},
+    replay::{check, open_for_reading, positions},
     store::{PgStore, PrivateServer},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,13 +30,14 @@ pub fn replay(config: &Config, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             Some(url) => PgStore::open_url(url).await?,
             None => PgStore::open(PrivateServer::ensure(&dir).await?.options()).await?,
         };
+        let positions = positions(&store).await?;
         let journal = open_for_reading(&dir.join("journal"))?;
         let snapshots = actors::snapshot::SnapshotFiles::new(&dir.join("snapshots"))?;
         let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
         if let Ok(style) = ProgressStyle::with_template("replaying {bar:40} {bytes}/{total_bytes} {bytes_per_sec}") {
             bar.set_style(style);
         }
-        let reports = check(&journal, &store, &snapshots, |done, of| {
+        let reports = check(&positions, &journal, &store, &snapshots, |done, of| {
             bar.set_length(of);
             bar.set_position(done);
         })

@@ -1,8 +1,10 @@
 //! One client's WebSocket: joins, takes its snapshot, then passes on what it has not seen.
 
-use std::future::Future;
-
-use actix_web::{HttpRequest, HttpResponse, http::{StatusCode, header}, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
 use actix_ws::{AggregatedMessage, CloseCode, CloseReason, Closed, Session};
 use bytestring::ByteString;
 use device_profiles::FacilityId;
@@ -61,17 +63,8 @@ pub async fn live(
             format!("This is a WebSocket, and the request does not open one: {error}."),
         )
     })?;
-    let subscription = api.feed.join(&facility, shard, LIVE_CLIENTS_MAX).await.map_err(|why| Problem {
-        retry_after: Some(5),
-        ..Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "live_full",
-            match why {
-                NoSeat::Full => format!("{LIVE_CLIENTS_MAX} clients listen already. Close one, or try again later."),
-                NoSeat::Stopped => "The hub is stopping. Connect again when it is back.".to_owned(),
-            },
-        )
-    })?;
+    let subscription =
+        api.feed.join(&facility, shard, LIVE_CLIENTS_MAX).await.map_err(|why| no_seat(&why))?;
     let listener = Listener {
         desk: api.desk.clone(),
         feed: api.feed.clone(),
@@ -80,8 +73,20 @@ pub async fn live(
         seen: Position::default(),
     };
     let heard = stream.max_frame_size(CLIENT_FRAME_BYTES_MAX).aggregate_continuations();
-    actix_web::rt::spawn(listener.run(subscription, heard.max_continuation_size(CLIENT_FRAME_BYTES_MAX)));
+    actix_web::rt::spawn(
+        listener.run(subscription, heard.max_continuation_size(CLIENT_FRAME_BYTES_MAX)),
+    );
     Ok(response)
+}
+
+fn no_seat(why: &NoSeat) -> Problem {
+    let detail = match why {
+        NoSeat::Full => {
+            format!("{LIVE_CLIENTS_MAX} clients listen already. Close one, or try again later.")
+        }
+        NoSeat::Stopped => "The hub is stopping. Connect again when it is back.".to_owned(),
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "live_full", detail).retry_after(5)
 }
 
 struct Listener {
@@ -179,31 +184,32 @@ impl Listener {
 /// Resolves when the feed cuts this client.
 async fn cut_off(cut: &mut tokio::sync::watch::Receiver<Option<Cut>>) -> End {
     match cut.wait_for(Option::is_some).await.map(|cut| *cut) {
-        Ok(Some(Cut::Slow)) => {
-            End::Bye(CloseCode::Again, "too slow: messages were waiting; connect again for a new snapshot")
-        }
+        Ok(Some(Cut::Slow)) => End::Bye(
+            CloseCode::Again,
+            "too slow: messages were waiting; connect again for a new snapshot",
+        ),
         Ok(Some(Cut::Stopping)) => End::Bye(CloseCode::Away, "the hub is stopping"),
         Ok(None) | Err(_) => End::Bye(CloseCode::Restart, "the feed ended; connect again"),
     }
 }
 
 /// Answers pings; ends when the client does. What it says otherwise is not asked for and not read.
-fn listen(
+async fn listen(
     mut session: Session,
     heard: &mut (impl StreamExt<Item = Result<AggregatedMessage, actix_ws::ProtocolError>> + Unpin),
-) -> impl Future<Output = End> {
-    async move {
-        while let Some(Ok(message)) = heard.next().await {
-            match message {
-                AggregatedMessage::Ping(bytes) => {
-                    if session.pong(&bytes).await.is_err() {
-                        return End::Gone;
-                    }
+) -> End {
+    while let Some(Ok(message)) = heard.next().await {
+        match message {
+            AggregatedMessage::Ping(bytes) => {
+                if session.pong(&bytes).await.is_err() {
+                    return End::Gone;
                 }
-                AggregatedMessage::Close(_) => return End::Bye(CloseCode::Normal, "goodbye"),
-                AggregatedMessage::Text(_) | AggregatedMessage::Binary(_) | AggregatedMessage::Pong(_) => {}
             }
+            AggregatedMessage::Close(_) => return End::Bye(CloseCode::Normal, "goodbye"),
+            AggregatedMessage::Text(_)
+            | AggregatedMessage::Binary(_)
+            | AggregatedMessage::Pong(_) => {}
         }
-        End::Gone
     }
+    End::Gone
 }

@@ -18,7 +18,7 @@ use super::{
     limits::{DELTA_EVENTS_MAX, DELTA_MOVEMENTS_MAX},
     message::Message,
 };
-use crate::store::query::{EventTold, MovementTold, Place, StockLine};
+use crate::store::told::{EventTold, MovementTold, Place, StockLine};
 
 /// Where each slot of a facility is.
 pub type Places = HashMap<String, Place>;
@@ -74,24 +74,31 @@ impl Merge {
         self.from.get_or_insert_with(|| at(batch, batch.from));
         self.to = at(batch, batch.to);
         for (_, level) in batch.levels.iter().filter(|(home, _)| home == facility) {
-            let line = StockLine::of(facility.as_str(), level, places.get(level.slot.as_str()), now);
+            let line =
+                StockLine::of(facility.as_str(), level, places.get(level.slot.as_str()), now);
             self.lines.insert((line.slot.clone(), line.sku.clone()), line);
         }
-        for (_, offset, movement) in batch.movements.iter().filter(|(home, _, _)| home == facility) {
+        for (_, offset, movement) in batch.movements.iter().filter(|(home, _, _)| home == facility)
+        {
             let position = at(batch, *offset);
             let told = MovementTold::of(facility.as_str(), position, batch.fold_version, movement);
             self.movements.push(position, told, DELTA_MOVEMENTS_MAX);
         }
         for (_, offset, event) in batch.events.iter().filter(|(home, _, _)| home == facility) {
             let position = at(batch, *offset);
-            self.events.push(position, EventTold::of(facility.as_str(), position, event), DELTA_EVENTS_MAX);
+            self.events.push(
+                position,
+                EventTold::of(facility.as_str(), position, event),
+                DELTA_EVENTS_MAX,
+            );
         }
     }
 
     /// The delta so far, and a fresh start; `None` when nothing changed.
     pub fn flush(&mut self) -> Option<Arc<Delta>> {
         let from = self.from?;
-        if self.lines.is_empty() && self.movements.items.is_empty() && self.events.items.is_empty() {
+        if self.lines.is_empty() && self.movements.items.is_empty() && self.events.items.is_empty()
+        {
             // Batches of other facilities only: nothing lies between here and where the next delta begins.
             self.from = None;
             return None;
@@ -144,7 +151,13 @@ impl Delta {
         Message::Delta {
             position: self.to.to_string(),
             stock: self.lines.iter().collect(),
-            movements: self.movements.items.iter().filter(|(at, _)| *at > seen).map(|(_, m)| m).collect(),
+            movements: self
+                .movements
+                .items
+                .iter()
+                .filter(|(at, _)| *at > seen)
+                .map(|(_, m)| m)
+                .collect(),
             events: self.events.items.iter().filter(|(at, _)| *at > seen).map(|(_, e)| e).collect(),
             movements_skipped: skipped(self.movements.skipped),
             events_skipped: skipped(self.events.skipped),
@@ -236,15 +249,20 @@ mod tests {
         assert_eq!(delta.after(seen(24)), None);
         assert_eq!(delta.after(seen(30)), None);
         let told = json(&delta.after(seen(8)).unwrap());
-        let ids: Vec<&str> =
-            told["movements"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+        let ids: Vec<&str> = told["movements"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["id"].as_str().unwrap())
+            .collect();
         assert_eq!(ids, ["1-0-16-0", "1-0-24-0"]);
     }
 
     #[test]
     fn movements_are_bounded_and_counted() {
-        let batches: Vec<Batch> =
-            (0..DELTA_MOVEMENTS_MAX as u64 + 5).map(|n| batch(n * 8, n * 8 + 8, n as i64)).collect();
+        let batches: Vec<Batch> = (0..DELTA_MOVEMENTS_MAX as u64 + 5)
+            .map(|n| batch(n * 8, n * 8 + 8, n as i64))
+            .collect();
         let told = json(&merged(&batches).after(seen(0)).unwrap());
         assert_eq!(told["movements"].as_array().unwrap().len(), DELTA_MOVEMENTS_MAX);
         assert_eq!(told["movements_skipped"], 5);

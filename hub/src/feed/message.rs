@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::{
     desk::LiveValue,
     store::{
-        query::{EventTold, MovementTold, StockLine},
+        told::{EventTold, MovementTold, StockLine},
         when::When,
     },
 };

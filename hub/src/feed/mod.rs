@@ -116,7 +116,9 @@ impl Feed {
         }
         match self.desk.store.places(facility.as_str()).await {
             Ok(places) => self.tell_places(facility, places.into_iter().collect()),
-            Err(fault) => tracing::warn!(%facility, %fault, "the feed could not learn where slots are"),
+            Err(fault) => {
+                tracing::warn!(%facility, %fault, "the feed could not learn where slots are")
+            }
         }
     }
 

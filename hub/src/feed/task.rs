@@ -107,7 +107,9 @@ fn join(
 }
 
 fn take(watched: &mut HashMap<FacilityId, Watched>, batch: &Arc<Batch>, now_us: i64) {
-    for (facility, watched) in watched.iter_mut().filter(|(_, watched)| watched.shard == batch.shard) {
+    for (facility, watched) in
+        watched.iter_mut().filter(|(_, watched)| watched.shard == batch.shard)
+    {
         watched.merge.take(facility, batch, &watched.places, HubTime(now_us));
         watched.told = watched.merge.to();
     }
@@ -150,5 +152,43 @@ impl Watched {
                 let _ = client.queue.try_send(Told::Text(text.clone()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::feed::{Seat, limits::CLIENT_QUEUE_MAX};
+
+    #[test]
+    fn a_slow_client_is_cut_and_others_are_not() {
+        let seats = Arc::new(AtomicUsize::new(2));
+        let client = || {
+            let (queue, told) = mpsc::channel(CLIENT_QUEUE_MAX);
+            let (cut, cuts) = watch::channel(None);
+            (Client { queue, cut, _seat: Seat(Arc::clone(&seats)) }, told, cuts)
+        };
+        let (slow, _unread, slow_cut) = client();
+        let (quick, mut read, quick_cut) = client();
+        let mut watched = Watched {
+            shard: 0,
+            merge: Merge::default(),
+            places: Places::default(),
+            clients: vec![slow, quick],
+            told: Position::default(),
+            live_us: 0,
+        };
+        for _ in 0..=CLIENT_QUEUE_MAX {
+            watched.heartbeat(When(0));
+            assert!(matches!(read.try_recv(), Ok(Told::Text(_))));
+        }
+        assert_eq!(*slow_cut.borrow(), Some(Cut::Slow));
+        assert_eq!(*quick_cut.borrow(), None);
+        assert_eq!(watched.clients.len(), 1);
+        assert_eq!(seats.load(Ordering::Relaxed), 1);
     }
 }

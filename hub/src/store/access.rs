@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::{FromRow, Row};
 use utoipa::ToSchema;
 
-use super::{PgStore, fault::Fault, master::MintedCredential, query::hex, when::When};
+use super::{PgStore, fault::Fault, master::MintedCredential, told::hex, when::When};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -163,7 +163,9 @@ impl PgStore {
     ) -> Result<KeyState> {
         let row = sqlx::query(
             r#"WITH gone AS (
-                   DELETE FROM idempotency WHERE made_at < now() - make_interval(days => $4)
+                   DELETE FROM idempotency WHERE ctid IN (
+                       SELECT ctid FROM idempotency WHERE made_at < now() - make_interval(days => $4)
+                       ORDER BY made_at LIMIT 8 FOR UPDATE SKIP LOCKED)
                ), taken AS (
                    INSERT INTO idempotency (facility, key, request_sha256) VALUES ($1, $2, $3)
                    ON CONFLICT (facility, key) DO NOTHING RETURNING key
@@ -215,7 +217,12 @@ impl PgStore {
 
     /// Entries of a facility without a device that changed stock or were rejected since a time, newest first: where a call
     /// was journaled whose position was not remembered.
-    pub async fn command_positions(&self, facility: &str, since: When, limit: i64) -> Result<Vec<Position>> {
+    pub async fn command_positions(
+        &self,
+        facility: &str,
+        since: When,
+        limit: i64,
+    ) -> Result<Vec<Position>> {
         let rows = sqlx::query(
             r#"SELECT shard, epoch, "offset" FROM (
                    SELECT shard, epoch, "offset" FROM movement WHERE facility = $1 AND device IS NULL AND at >= $2
@@ -232,7 +239,9 @@ impl PgStore {
             .map(|row| {
                 Ok(Position {
                     epoch: row.try_get::<i32, _>("epoch")?.cast_unsigned(),
-                    shard: device_profiles::ShardId(row.try_get::<i16, _>("shard")?.cast_unsigned()),
+                    shard: device_profiles::ShardId(
+                        row.try_get::<i16, _>("shard")?.cast_unsigned(),
+                    ),
                     offset: row.try_get::<i64, _>("offset")?.cast_unsigned(),
                 })
             })

@@ -9,7 +9,7 @@ use device_profiles::{FacilityId, Sku, SlotId, Units};
 use fold::{Confidence, EventKind, HubTime, LedgerHour, Level, Principal, Source, Why};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{PgStore, micros::Micros};
+use super::{PgStore, fault::Fault, micros::Micros};
 
 const COMMIT: &str = r#"
 WITH fence AS (
@@ -111,6 +111,32 @@ impl PgStore {
         Ok(fence == 1)
     }
 
+    async fn try_commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut connection = self.commits.acquire().await.map_err(store_error)?;
+        let plain = batch.events.is_empty() && batch.ledgers.is_empty() && batch.gone.is_empty();
+        let good = if plain {
+            self.commit_batch(&mut connection, batch).await?
+        } else {
+            let mut transaction =
+                sqlx::Connection::begin(&mut *connection).await.map_err(store_error)?;
+            let good = self.commit_batch(&mut transaction, batch).await?;
+            if good {
+                Self::commit_rest(&mut transaction, batch).await?;
+                transaction.commit().await.map_err(store_error)?;
+            }
+            good
+        };
+        if good {
+            return Ok(());
+        }
+        Err(StoreError::Fenced {
+            shard: batch.shard,
+            expected: batch.from,
+            term: batch.term,
+            found: self.position(batch.shard).await?,
+        })
+    }
+
     /// What most batches do not have: events and what follows from them, and the ledger.
     async fn commit_rest(connection: &mut PgConnection, batch: &Batch) -> Result<(), StoreError> {
         if !batch.ledgers.is_empty() {
@@ -151,29 +177,12 @@ impl Store for PgStore {
     }
 
     async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut connection = self.commits.acquire().await.map_err(store_error)?;
-        let plain = batch.events.is_empty() && batch.ledgers.is_empty() && batch.gone.is_empty();
-        let good = if plain {
-            self.commit_batch(&mut connection, batch).await?
-        } else {
-            let mut transaction =
-                sqlx::Connection::begin(&mut *connection).await.map_err(store_error)?;
-            let good = self.commit_batch(&mut transaction, batch).await?;
-            if good {
-                Self::commit_rest(&mut transaction, batch).await?;
-                transaction.commit().await.map_err(store_error)?;
-            }
-            good
-        };
-        if good {
-            return Ok(());
+        let wait = std::time::Duration::from_secs(super::COMMIT_SECONDS_MAX);
+        // A connection that was dropped in the middle is closed, so a late answer cannot be taken for another's.
+        match tokio::time::timeout(wait, self.try_commit(batch)).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Away(format!("no answer within {} s", wait.as_secs()))),
         }
-        Err(StoreError::Fenced {
-            shard: batch.shard,
-            expected: batch.from,
-            term: batch.term,
-            found: self.position(batch.shard).await?,
-        })
     }
 
     async fn movements_after(
@@ -220,12 +229,13 @@ impl Store for PgStore {
     }
 
     async fn cursors(&self, shard: u16, epoch: u32) -> Result<Vec<(String, u64)>, StoreError> {
-        let rows = sqlx::query(r#"SELECT name, "offset" FROM cursor WHERE shard = $1 AND epoch = $2"#)
-            .bind(i16_of(shard))
-            .bind(i32_of(epoch))
-            .fetch_all(self.pool())
-            .await
-            .map_err(store_error)?;
+        let rows =
+            sqlx::query(r#"SELECT name, "offset" FROM cursor WHERE shard = $1 AND epoch = $2"#)
+                .bind(i16_of(shard))
+                .bind(i32_of(epoch))
+                .fetch_all(self.pool())
+                .await
+                .map_err(store_error)?;
         let row = |row: &PgRow| -> Result<(String, u64), sqlx::Error> {
             Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.max(0).unsigned_abs()))
         };
@@ -510,23 +520,11 @@ fn level_row(row: &PgRow) -> Result<(FacilityId, Level), StoreError> {
     ))
 }
 
-/// A broken connection or a server that is stopping is "away"; a statement it understood and refused is "refused".
+/// What the committer makes of a failed statement.
 fn store_error(error: sqlx::Error) -> StoreError {
-    let refused = match &error {
-        // Class 57 is operator intervention (shutdown), 53 insufficient resources, 40 rollback, 08 connection.
-        sqlx::Error::Database(database) => database
-            .code()
-            .is_some_and(|code| !["57", "53", "40", "08"].contains(&code.get(..2).unwrap_or(""))),
-        sqlx::Error::ColumnDecode { .. }
-        | sqlx::Error::ColumnNotFound(_)
-        | sqlx::Error::Decode(_)
-        | sqlx::Error::Encode(_) => true,
-        _ => false,
-    };
-    if refused {
-        StoreError::Refused(error.to_string())
-    } else {
-        StoreError::Away(error.to_string())
+    match Fault::from(error) {
+        Fault::Away(why) => StoreError::Away(why),
+        Fault::Broken(why) => StoreError::Refused(why),
     }
 }
 

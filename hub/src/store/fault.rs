@@ -13,18 +13,22 @@ pub enum Fault {
 
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
-        let broken = match &error {
+        let broken = if let sqlx::Error::Database(database) = &error {
             // Class 57 is operator intervention (shutdown), 53 insufficient resources, 40 rollback, 08 connection.
-            sqlx::Error::Database(database) => database
-                .code()
-                .is_some_and(|code| !["57", "53", "40", "08"].contains(&code.get(..2).unwrap_or(""))),
-            sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::Encode(_)
-            | sqlx::Error::RowNotFound
-            | sqlx::Error::TypeNotFound { .. } => true,
-            _ => false,
+            let code = database.code();
+            code.is_some_and(|code| {
+                !["57", "53", "40", "08"].contains(&code.get(..2).unwrap_or(""))
+            })
+        } else {
+            matches!(
+                &error,
+                sqlx::Error::ColumnDecode { .. }
+                    | sqlx::Error::ColumnNotFound(_)
+                    | sqlx::Error::Decode(_)
+                    | sqlx::Error::Encode(_)
+                    | sqlx::Error::RowNotFound
+                    | sqlx::Error::TypeNotFound { .. }
+            )
         };
         if broken { Self::Broken(error.to_string()) } else { Self::Away(error.to_string()) }
     }

@@ -208,7 +208,10 @@ pub(super) async fn slots(
 }
 
 /// Slots on these shelves.
-pub(super) async fn slots_on(connection: &mut PgConnection, shelves: &[Key]) -> Result<Vec<NewSlot>> {
+pub(super) async fn slots_on(
+    connection: &mut PgConnection,
+    shelves: &[Key],
+) -> Result<Vec<NewSlot>> {
     let (facilities, ids) = columns(shelves);
     let rows = sqlx::query(
         "SELECT facility, id, shelf, name, receiving FROM slot
@@ -330,7 +333,10 @@ fn line(row: &PgRow) -> Result<NewLine> {
 }
 
 /// Every line of a facility.
-pub(super) async fn lines_of(connection: &mut PgConnection, facility: &str) -> Result<Vec<NewLine>> {
+pub(super) async fn lines_of(
+    connection: &mut PgConnection,
+    facility: &str,
+) -> Result<Vec<NewLine>> {
     let rows = sqlx::query(
         "SELECT facility, slot, sku, source, capacity, min FROM planogram_line WHERE facility = $1
          ORDER BY slot, sku",
@@ -411,10 +417,11 @@ pub(super) async fn devices(
     connection: &mut PgConnection,
     ids: &[&str],
 ) -> Result<BTreeMap<String, NewDevice>> {
-    let rows = sqlx::query("SELECT id, facility, name, profile, slot FROM device WHERE id = ANY($1)")
-        .bind(ids)
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT id, facility, name, profile, slot FROM device WHERE id = ANY($1)")
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await?;
     let mut devices = BTreeMap::new();
     for row in &rows {
         let device = NewDevice {
@@ -466,7 +473,10 @@ pub(super) async fn cells(
     rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
 }
 
-pub(super) async fn put_devices(connection: &mut PgConnection, devices: &[NewDevice]) -> Result<()> {
+pub(super) async fn put_devices(
+    connection: &mut PgConnection,
+    devices: &[NewDevice],
+) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
     }

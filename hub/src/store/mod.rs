@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod fault;
 pub mod master;
 mod master_rows;
+mod master_writer;
 mod micros;
 pub mod private_server;
 pub mod publication;
@@ -18,6 +19,7 @@ pub mod query;
 pub mod read_master;
 pub mod series;
 pub mod shapes;
+pub mod told;
 pub mod when;
 
 use std::time::Duration;
@@ -35,6 +37,8 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 pub const POOL_CONNECTIONS_MAX: u32 = 8;
 /// How long a caller waits for a free connection, in seconds.
 pub const POOL_WAIT_SECONDS_MAX: u64 = 5;
+/// A commit that takes longer has failed in an unknown way, in seconds.
+pub const COMMIT_SECONDS_MAX: u64 = 30;
 /// A database that takes longer to answer a trivial question counts as away, in seconds.
 pub const UP_SECONDS_MAX: u64 = 2;
 

@@ -299,7 +299,11 @@ impl PgStore {
     }
 
     /// Devices that tried to connect but are not enrolled, newest first, before a time and name.
-    pub async fn list_seen(&self, before: Option<(When, &str)>, limit: i64) -> Result<Vec<SeenDevice>> {
+    pub async fn list_seen(
+        &self,
+        before: Option<(When, &str)>,
+        limit: i64,
+    ) -> Result<Vec<SeenDevice>> {
         Ok(sqlx::query_as(
             "SELECT name, peer, reason, first_at, last_at, times FROM seen_device
              WHERE $1::timestamptz IS NULL OR (last_at, name) < ($1, $2) ORDER BY last_at DESC, name DESC LIMIT $3",

@@ -47,7 +47,10 @@ impl Type<Postgres> for When {
 }
 
 impl Encode<'_, Postgres> for When {
-    fn encode_by_ref(&self, buffer: &mut postgres::PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut postgres::PgArgumentBuffer,
+    ) -> Result<IsNull, BoxDynError> {
         Micros(self.0).encode_by_ref(buffer)
     }
 }

@@ -144,7 +144,8 @@ pub async fn send(
     .await
     .unwrap();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {text:?}"));
+    let (head, body) =
+        text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {text:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, head: head.to_owned(), text: body.to_owned() }
 }
@@ -170,7 +171,8 @@ impl Socket {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
         }
-        let status: u16 = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().parse().unwrap();
+        let status: u16 =
+            String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().parse().unwrap();
         if status == 101 { Ok(Self(stream)) } else { Err(status) }
     }
 

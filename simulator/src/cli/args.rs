@@ -37,6 +37,11 @@ pub enum ScenarioCommand {
         /// The file.
         file: PathBuf,
     },
+    /// Run a scenario on the virtual clock, without a hub, and say what happened.
+    Run {
+        /// A built-in scenario's name or a TOML file.
+        scenario: String,
+    },
     /// Print a built-in scenario, as a start for your own.
     Print {
         /// Its name; see `scenario list`.
@@ -72,10 +77,10 @@ pub struct PlayArgs {
     pub scenario: String,
     #[command(flatten)]
     pub hub: HubArgs,
-    /// The hub's MQTT endpoint.
+    /// The hub's MQTT endpoint, plain TCP.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     pub mqtt: String,
-    /// Virtual seconds in a wall second.
+    /// Virtual seconds in a wall second. A hub settles scales in its own time: above 2 hands outrun it.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub speed: f64,
     /// Wall seconds to play, instead of the scenario's duration. Ctrl-C ends a play properly, too.
@@ -136,7 +141,7 @@ pub enum Mqtt {
 pub struct LoadArgs {
     #[command(flatten)]
     pub hub: HubArgs,
-    /// The hub's MQTT endpoint.
+    /// The hub's MQTT endpoint, plain TCP.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     pub mqtt: String,
     /// Devices, one connection each.
@@ -178,7 +183,7 @@ pub struct LoadArgs {
 pub struct IdleArgs {
     #[command(flatten)]
     pub hub: HubArgs,
-    /// The hub's MQTT endpoint.
+    /// The hub's MQTT endpoint, plain TCP.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     pub mqtt: String,
     /// Connections.

@@ -1,7 +1,7 @@
 //! `load` and `idle`.
 
 use crate::cli::args::{IdleArgs, LoadArgs, Mqtt, Stream};
-use crate::cli::screen::{Screen, table};
+use crate::cli::screen::{Screen, say, table};
 use anyhow::{Result, ensure};
 use simulator::load::{self, IdlePlan, IdleProgress, Kind, Plan, Record, Summary};
 use simulator::mqtt::packet::Version;
@@ -45,7 +45,7 @@ pub fn load(args: &LoadArgs) -> Result<bool> {
     let all_s = args.seconds + args.warm_up;
     let summary = watched(&record, all_s, || load::run(&plan, &record))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        say(&serde_json::to_string_pretty(&summary)?);
     } else {
         print(&summary);
     }

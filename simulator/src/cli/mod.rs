@@ -7,6 +7,8 @@ mod screen;
 
 use anyhow::{Context, Result};
 use args::{Args, Command, HubArgs, ScenarioCommand};
+use screen::say;
+use simulator::clock::WallClock;
 use simulator::hub::Hub;
 use simulator::{Scenario, World, builtin};
 
@@ -26,25 +28,39 @@ fn scenario(command: &ScenarioCommand) -> Result<bool> {
         ScenarioCommand::Check { file } => {
             let scenario = Scenario::load(file)?;
             let world = World::new(scenario);
-            println!(
+            say(&format!(
                 "{}: {} slots, {} SKUs, {} devices, {} s",
                 file.display(),
                 world.truth().lines.len(),
                 world.scenario().sku.len(),
                 world.devices().len(),
                 world.scenario().duration_s,
-            );
+            ));
+        }
+        ScenarioCommand::Run { scenario } => {
+            let mut world = World::new(builtin::load(scenario)?);
+            let (clock, mut frames) = (WallClock::start(), 0);
+            while let Some(step) = world.next_frames() {
+                frames += step.len();
+            }
+            say(&format!(
+                "{frames} frames, {} movements, {} s of virtual time in {:.2} s",
+                world.truth().movements.len(),
+                world.scenario().duration_s,
+                clock.elapsed_us() as f64 / 1e6,
+            ));
         }
         ScenarioCommand::Print { name } => {
             let names = builtin::SCENARIOS.map(|(name, _)| name).join(", ");
-            let text = builtin::text(name)
-                .with_context(|| format!("there is no built-in scenario \"{name}\"; there are {names}"))?;
-            print!("{text}");
+            let text = builtin::text(name).with_context(|| {
+                format!("there is no built-in scenario \"{name}\"; there are {names}")
+            })?;
+            say(text.trim_end());
         }
         ScenarioCommand::List => {
             for (name, text) in builtin::SCENARIOS {
                 let what = text.lines().next().unwrap_or("").trim_start_matches("# ");
-                println!("{name:14}{what}");
+                say(&format!("{name:14}{what}"));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `play` and `verify`.
 
 use crate::cli::args::{JudgeArgs, PlayArgs, VerifyArgs};
-use crate::cli::screen::{Screen, table};
+use crate::cli::screen::{Screen, say, table};
 use anyhow::{Context, Result, ensure};
 use simulator::clock::WallClock;
 use simulator::hub::Hub;
@@ -44,7 +44,8 @@ pub fn play(args: &PlayArgs) -> Result<bool> {
     if args.verify {
         return judge(&hub, &played, &args.judge);
     }
-    let sum = |of: fn(&simulator::tally::Tally) -> u64| -> u64 { played.devices.iter().map(of).sum() };
+    let sum =
+        |of: fn(&simulator::tally::Tally) -> u64| -> u64 { played.devices.iter().map(of).sum() };
     table(&[
         ("movements", played.truth.movements.len().to_string()),
         ("frames sent", sum(|t| t.sent).to_string()),
@@ -99,7 +100,7 @@ fn judge(hub: &Hub, played: &Played, args: &JudgeArgs) -> Result<bool> {
         std::thread::sleep(LOOK_AGAIN);
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&verdict)?);
+        say(&serde_json::to_string_pretty(&verdict)?);
     } else {
         print(&verdict);
     }
@@ -133,7 +134,7 @@ fn print(v: &Verdict) {
         ("refused", v.refused.to_string()),
     ]);
     for trouble in &v.troubles {
-        println!("! {trouble}");
+        say(&format!("! {trouble}"));
     }
-    println!("{}", if v.is_right() { "right" } else { "WRONG" });
+    say(if v.is_right() { "right" } else { "WRONG" });
 }

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use simulator::clock::WallClock;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 /// From one plain line to the next, µs.
 const LINE_US: u64 = 10_000_000;
@@ -51,6 +51,11 @@ pub fn table(rows: &[(&str, String)]) {
     let (names, values) =
         (width(&|(name, _)| name.chars().count()), width(&|(_, value)| value.chars().count()));
     for (name, value) in rows {
-        println!("{name:names$}  {value:>values$}");
+        say(&format!("{name:names$}  {value:>values$}"));
     }
+}
+
+/// Writes a line to stdout; a reader who has seen enough and left is no error.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -10,13 +10,16 @@ use crate::load::{KEEP_ALIVE_S, Plan, Record};
 use crate::mqtt::packet::{self, Connect, Incoming, RECEIVE_MAXIMUM_DEFAULT, Version};
 use crate::random::Stream;
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{sleep, timeout};
 
 /// Unsent bytes of a connection beyond which nothing more is encoded.
@@ -47,7 +50,9 @@ impl Shared {
 
 #[derive(Default)]
 struct State {
-    socket: Option<Rc<TcpStream>>,
+    socket: Option<OwnedWriteHalf>,
+    /// The other half, until the reader takes it.
+    unread: Option<OwnedReadHalf>,
     /// Encoded and not yet written; `out_at` bytes of it are.
     out: Vec<u8>,
     out_at: usize,
@@ -140,8 +145,7 @@ impl Connection {
     pub async fn connect(&self) -> Result<(), String> {
         let (plan, record) = (&self.shared.plan, &self.shared.record);
         let id = device_id(self.device);
-        let opened =
-            open(&plan.mqtt, &id, &plan.passwords[self.device], plan.version).await?;
+        let opened = open(&plan.mqtt, &id, &plan.passwords[self.device], plan.version).await?;
         let mut s = self.state.borrow_mut();
         let limit = match plan.version {
             Version::V3 => RECEIVE_MAXIMUM_DEFAULT,
@@ -161,7 +165,8 @@ impl Connection {
         record.counters.resent.fetch_add(again, Relaxed);
         record.counters.connected.fetch_add(1, Relaxed);
         s.open = again as usize;
-        s.socket = Some(Rc::new(opened.socket));
+        let (reader, writer) = opened.socket.into_split();
+        (s.socket, s.unread) = (Some(writer), Some(reader));
         Ok(())
     }
 
@@ -219,9 +224,9 @@ impl Connection {
         let label = "load back-off";
         let mut jitter = Stream::new(self.shared.plan.seed, label, self.device as u64);
         loop {
-            let socket = self.state.borrow().socket.clone();
-            let Some(socket) = socket else { return };
-            let why = self.read(&socket).await;
+            let unread = self.state.borrow_mut().unread.take();
+            let Some(mut socket) = unread else { return };
+            let why = poll_fn(|cx| self.read(&mut socket, cx)).await;
             let counters = &self.shared.record.counters;
             counters.connected.fetch_sub(1, Relaxed);
             {
@@ -256,25 +261,22 @@ impl Connection {
         }
     }
 
-    /// Reads until the connection ends; why it did.
-    async fn read(&self, socket: &TcpStream) -> String {
+    /// Reads until the connection ends; why it did. Polled by hand, so that all connections of a thread can share one
+    /// buffer, and because a short read then needs no second system call to learn that nothing is left.
+    fn read(&self, socket: &mut OwnedReadHalf, cx: &mut Context<'_>) -> Poll<String> {
+        let mut scratch = self.shared.scratch.borrow_mut();
         loop {
-            if let Err(e) = socket.readable().await {
-                return e.to_string();
-            }
-            let mut scratch = self.shared.scratch.borrow_mut();
-            match socket.try_read(&mut scratch) {
-                Ok(0) => return "closed by the server".into(),
-                Ok(n) => {
-                    if let Err(why) = self.take(&scratch[..n]) {
-                        return why;
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut *socket).poll_read(cx, &mut buffer)) {
+                Ok(()) if buffer.filled().is_empty() => {
+                    return Poll::Ready("closed by the server".into());
+                }
+                Ok(()) => {
+                    if let Err(why) = self.take(buffer.filled()) {
+                        return Poll::Ready(why);
                     }
                 }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                Err(e) => return e.to_string(),
-            }
-            if self.state.borrow().closing {
-                return "closed".into();
+                Err(e) => return Poll::Ready(e.to_string()),
             }
         }
     }

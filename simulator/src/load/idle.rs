@@ -83,7 +83,12 @@ async fn hold(plan: &IdlePlan, progress: &Arc<IdleProgress>) -> Result<Duration,
 }
 
 /// Holds one connection until it ends; why it did.
-async fn one(plan: &IdlePlan, index: usize, progress: &IdleProgress, permits: &Semaphore) -> String {
+async fn one(
+    plan: &IdlePlan,
+    index: usize,
+    progress: &IdleProgress,
+    permits: &Semaphore,
+) -> String {
     let opened = {
         // The semaphore is never closed.
         let _permit = permits.acquire().await;

@@ -35,7 +35,8 @@ pub fn layout(devices: usize, kind: Kind) -> Value {
         Kind::Stock => "scan",
         Kind::Weight => "weight",
     };
-    let each = |body: &dyn Fn(usize) -> Value, count: usize| -> Value { (0..count).map(body).collect() };
+    let each =
+        |body: &dyn Fn(usize) -> Value, count: usize| -> Value { (0..count).map(body).collect() };
     let device = |i: usize| {
         let mut body = json!({"id": device_id(i), "facility": FACILITY, "slot": slot_id(i)});
         if kind == Kind::Weight {

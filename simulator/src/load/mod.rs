@@ -89,7 +89,13 @@ impl std::fmt::Debug for Plan {
 impl Plan {
     /// Stream `kind` at `rate_per_s` for `duration`, MQTT 3.1.1, everything else as a fair measurement wants it.
     #[must_use]
-    pub fn new(mqtt: &str, passwords: Vec<String>, kind: Kind, rate_per_s: f64, duration: Duration) -> Self {
+    pub fn new(
+        mqtt: &str,
+        passwords: Vec<String>,
+        kind: Kind,
+        rate_per_s: f64,
+        duration: Duration,
+    ) -> Self {
         Self {
             mqtt: mqtt.to_owned(),
             passwords,
@@ -138,9 +144,13 @@ impl Plan {
             return bad("burst and window must be at least 1, threads 1 to 8");
         }
         if self.period_us() > f64::from(KEEP_ALIVE_S) * 1e6 {
-            return bad("a device would be silent for more than 300 s; raise the rate or lower the number of devices");
+            return bad(
+                "a device would be silent for more than 300 s; raise the rate or lower the number of devices",
+            );
         }
-        if !(1..=40).contains(&self.boot.len()) || !self.boot.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        if !(1..=40).contains(&self.boot.len())
+            || !self.boot.bytes().all(|b| b.is_ascii_alphanumeric())
+        {
             return bad("the boot id must be 1 to 40 letters and digits");
         }
         Ok(())

@@ -275,8 +275,7 @@ impl Record {
         let ms = |sorted: &[u64], share: f64| percentile(sorted, share) as f64 / 1e3;
         let c = &self.counters;
         let written = c.written.load(Relaxed);
-        let cpu_us =
-            self.cpu_to_us.load(Relaxed).saturating_sub(self.cpu_from_us.load(Relaxed));
+        let cpu_us = self.cpu_to_us.load(Relaxed).saturating_sub(self.cpu_from_us.load(Relaxed));
         Summary {
             written,
             acknowledged: c.acked.load(Relaxed),

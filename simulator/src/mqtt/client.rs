@@ -83,7 +83,9 @@ pub enum Notice {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The server does not accept this device.
-    #[error("{device}: the server refused the connection: {why}; check that the device is enrolled and its password is current")]
+    #[error(
+        "{device}: the server refused the connection: {why}; check that the device is enrolled and its password is current"
+    )]
     Refused {
         /// Device id.
         device: String,
@@ -91,7 +93,9 @@ pub enum ClientError {
         why: &'static str,
     },
     /// Messages were still unacknowledged when the time to deliver them was over.
-    #[error("{device}: {messages} messages were not acknowledged within {seconds} s; is the hub running?")]
+    #[error(
+        "{device}: {messages} messages were not acknowledged within {seconds} s; is the hub running?"
+    )]
     Undelivered {
         /// Device id.
         device: String,
@@ -310,18 +314,24 @@ impl Client {
                 let why = packet::reason(c.version, code);
                 match (c.version, code) {
                     (_, 0) => {}
-                    (Version::V3, 2 | 4 | 5) | (Version::V5, 0x85 | 0x86 | 0x87) => {
+                    (Version::V3, 2 | 4 | 5) | (Version::V5, 0x85..=0x87) => {
                         let device = c.device.clone();
                         return Err(End::Fatal(ClientError::Refused { device, why }));
                     }
-                    (Version::V3 | Version::V5, _) => return Err(End::Lost(format!("refused: {why}"))),
+                    (Version::V3 | Version::V5, _) => {
+                        return Err(End::Lost(format!("refused: {why}")));
+                    }
                 }
                 if let Some(filter) = &c.subscribe {
                     out.clear();
                     packet::subscribe(&mut out, c.version, SUBSCRIBE_ID, filter);
                     socket.write_all(&out).await?;
                 }
-                return Ok(if c.version == Version::V5 { receive_maximum } else { RECEIVE_MAXIMUM_DEFAULT });
+                return Ok(if c.version == Version::V5 {
+                    receive_maximum
+                } else {
+                    RECEIVE_MAXIMUM_DEFAULT
+                });
             }
             if socket.read_buf(input).await? == 0 {
                 return Err(End::Lost("the server closed the connection before CONNACK".into()));

@@ -233,8 +233,7 @@ impl<'a> Fields<'a> {
     fn properties(&mut self, version: Version) -> Result<Fields<'a>, PacketError> {
         let mut list = Fields { first: self.first, rest: &[] };
         if version == Version::V5 && !self.rest.is_empty() {
-            let (len, used) =
-                read_length(self.rest)?.ok_or(PacketError::Malformed(self.first))?;
+            let (len, used) = read_length(self.rest)?.ok_or(PacketError::Malformed(self.first))?;
             self.take(used)?;
             list.rest = self.take(len)?;
         }
@@ -382,7 +381,13 @@ mod tests {
             bytes(|o| connect(o, &v3)),
             b"\x10\x15\x00\x04MQTT\x04\xc2\x00\x3c\x00\x02d1\x00\x01u\x00\x02pw"
         );
-        let v5 = Connect { version: Version::V5, clean: false, session_expiry_s: 3_600, login: None, ..v3 };
+        let v5 = Connect {
+            version: Version::V5,
+            clean: false,
+            session_expiry_s: 3_600,
+            login: None,
+            ..v3
+        };
         assert_eq!(
             bytes(|o| connect(o, &v5)),
             b"\x10\x14\x00\x04MQTT\x05\x00\x00\x3c\x05\x11\x00\x00\x0e\x10\x00\x02d1"
@@ -478,6 +483,9 @@ mod tests {
         }
         assert_eq!(decode(&[0x62, 2, 0, 1], Version::V3), Err(PacketError::Unexpected(0x62)));
         assert_eq!(decode(&[0x40, 1, 0], Version::V3), Err(PacketError::Malformed(0x40)));
-        assert_eq!(decode(&[0x30, 0xff, 0xff, 0xff, 0x7f], Version::V3), Err(PacketError::TooLarge));
+        assert_eq!(
+            decode(&[0x30, 0xff, 0xff, 0xff, 0x7f], Version::V3),
+            Err(PacketError::TooLarge)
+        );
     }
 }
