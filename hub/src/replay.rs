@@ -1,7 +1,7 @@
 //! Replay: fold the journal again and compare with what is committed, bit for bit.
 //!
-//! It starts from the oldest snapshot kept, or from the beginning of the journal, in a state of its own, touches nothing, and
-//! may run beside a live hub. Movements are compared row by row up to the position that was committed when it began; levels
+//! It starts from the oldest snapshot kept, or on demand from the beginning of the journal, in a state of its own, touches
+//! nothing, and may run beside a live hub. Movements are compared row by row up to the position that was committed when it began; levels
 //! at the end, for the lines that did not move since.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use actors::{
     store::{OutboxMovement, ShardPosition, Store},
 };
 use anyhow::Context;
-use fold::FOLD_VERSION;
+use fold::{FOLD_VERSION, Level};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -82,6 +82,7 @@ pub async fn check(
     journal: &Journal<ReadOnly>,
     store: &PgStore,
     snapshots: &SnapshotFiles,
+    whole: bool,
     mut progress: impl FnMut(u64, u64),
 ) -> anyhow::Result<Vec<Report>> {
     let mut reports = Vec::new();
@@ -93,7 +94,8 @@ pub async fn check(
             journal.epoch()
         );
         reports.push(
-            check_shard(id, position.offset, journal, store, snapshots, &mut progress).await?,
+            check_shard(id, position.offset, journal, store, snapshots, whole, &mut progress)
+                .await?,
         );
     }
     Ok(reports)
@@ -105,14 +107,20 @@ async fn check_shard(
     journal: &Journal<ReadOnly>,
     store: &PgStore,
     snapshots: &SnapshotFiles,
+    whole: bool,
     progress: &mut impl FnMut(u64, u64),
 ) -> anyhow::Result<Report> {
-    let whole = journal.first() < actors::journal::SEGMENT_BYTES;
-    let (mut shard, from) = if whole {
-        (Shard::new(id, journal.epoch(), start::unknown_facility()), 0)
-    } else {
-        let oldest = snapshots.list(id)?.first().map_or(0, |s| s.offset);
-        start::restore(id, journal, snapshots, oldest)?
+    let kept = snapshots.list(id)?;
+    let oldest = kept.iter().find(|s| s.epoch == journal.epoch() && s.offset <= to);
+    let (mut shard, from) = match oldest {
+        Some(snapshot) if !whole => start::restore(id, journal, snapshots, snapshot.offset)?,
+        Some(_) | None => {
+            anyhow::ensure!(
+                journal.first() < actors::journal::SEGMENT_BYTES,
+                "the journal was trimmed, so it cannot be replayed from its beginning"
+            );
+            (Shard::new(id, journal.epoch(), start::unknown_facility()), 0)
+        }
     };
     let mut report = Report {
         shard: id,
@@ -158,11 +166,11 @@ async fn check_shard(
             let ours = shard
                 .state(facility.as_str())
                 .and_then(|s| s.level(level.slot.as_str(), &level.sku));
-            if ours.as_ref() != Some(level) {
+            if !ours.as_ref().is_some_and(|ours| same(level, ours)) {
                 report.differ(|| {
                     format!(
-                        "level of {} in {}/{}: committed {level:?}, replay {ours:?}",
-                        level.sku, facility, level.slot
+                        "level of {} in {facility}/{}: committed {level:?}, replay {ours:?}",
+                        level.sku, level.slot
                     )
                 });
             }
@@ -178,6 +186,12 @@ async fn check_shard(
     }
     report.digest = sha2::Digest::finalize(digest).iter().map(|b| format!("{b:02x}")).collect();
     Ok(report)
+}
+
+/// Freshness is told only now and then, so the committed one may lie behind; everything else is equal.
+fn same(committed: &Level, ours: &Level) -> bool {
+    let fresh_at = committed.fresh_at;
+    fresh_at <= ours.fresh_at && *committed == Level { fresh_at, ..ours.clone() }
 }
 
 /// Compares the movements of `after..=to` with the committed ones.

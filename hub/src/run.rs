@@ -82,14 +82,34 @@ pub struct Hub {
     journal: Journal<RealFs>,
     threads: Threads,
     arbiters: Vec<Arbiter>,
-    server: Option<PrivateServer>,
+    server: Option<Arc<PrivateServer>>,
     _data_dir: DataDir,
 }
 
-/// Starts a hub. Must be called within an actix system.
+/// Starts a hub. Must be called within an actix system. A start that fails leaves no PostgreSQL running that it started.
 pub async fn start(config: &Config) -> anyhow::Result<Hub> {
     let data_dir = DataDir::lock(&config.data_dir())?;
-    let (store, server) = open_store(config, data_dir.path()).await?;
+    let server = match &config.database.url {
+        Some(_) => None,
+        None => Some(Arc::new(PrivateServer::ensure(data_dir.path()).await?)),
+    };
+    let started = start_on(config, data_dir, server.clone()).await;
+    if let (Err(_), Some(server)) = (&started, &server) {
+        server.stop_if_ours();
+    }
+    started
+}
+
+async fn start_on(
+    config: &Config,
+    data_dir: DataDir,
+    server: Option<Arc<PrivateServer>>,
+) -> anyhow::Result<Hub> {
+    let store = match (&config.database.url, &server) {
+        (Some(url), _) => PgStore::open_url(url).await?,
+        (None, Some(server)) => PgStore::open(server.options()).await?,
+        (None, None) => anyhow::bail!("no database is configured"),
+    };
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)
         .map_err(|e| anyhow::anyhow!("no randomness from the operating system: {e}"))?;
@@ -201,19 +221,6 @@ impl Hub {
             && let Err(error) = server.stop()
         {
             tracing::warn!(%error, "the private PostgreSQL did not stop");
-        }
-    }
-}
-
-async fn open_store(
-    config: &Config,
-    data_dir: &Path,
-) -> anyhow::Result<(PgStore, Option<PrivateServer>)> {
-    match &config.database.url {
-        Some(url) => Ok((PgStore::open_url(url).await?, None)),
-        None => {
-            let server = PrivateServer::ensure(data_dir).await?;
-            Ok((PgStore::open(server.options()).await?, Some(server)))
         }
     }
 }

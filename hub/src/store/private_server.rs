@@ -122,18 +122,20 @@ pub struct PrivateServer {
     sockets: PathBuf,
     log: PathBuf,
     user: Option<User>,
+    began: bool,
 }
 
 impl PrivateServer {
     /// Makes sure that the server of `data_dir` runs and answers; makes the cluster when there is none.
     pub async fn ensure(data_dir: &Path) -> Result<Self, PrivateServerError> {
-        let server = Self::locate(data_dir)?;
+        let mut server = Self::locate(data_dir)?;
         if server.connect("postgres").await.is_ok() {
             tracing::info!(cluster = %server.cluster.display(), "attached to the running PostgreSQL");
         } else {
             server.make_cluster()?;
             server.clear_stale_locks()?;
             server.spawn()?;
+            server.began = true;
             server.wait().await?;
         }
         server.make_database().await?;
@@ -145,7 +147,16 @@ impl PrivateServer {
         self.options_of(NAME)
     }
 
-    /// Stops the server and waits until it is down; used by the demo and by tests, never by a hub that restarts.
+    /// Stops the server if this process started it: whoever only looks leaves things as they were.
+    pub fn stop_if_ours(&self) {
+        if self.began
+            && let Err(error) = self.stop()
+        {
+            tracing::warn!(%error, "the private PostgreSQL did not stop");
+        }
+    }
+
+    /// Stops the server and waits until it is down.
     pub fn stop(&self) -> Result<(), PrivateServerError> {
         let mut command = self.program("pg_ctl");
         command.arg("-D").arg(&self.cluster).args(["-m", "fast", "-w", "stop"]);
@@ -172,6 +183,7 @@ impl PrivateServer {
             sockets: home.join("s"),
             log: home.join("server.log"),
             user: server_user()?,
+            began: false,
         };
         let socket = server.sockets.join(".s.PGSQL.5432");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {

@@ -23,7 +23,7 @@ use crate::{hub::BenchHub, ingest::percentile_ms, process};
 const CONNECTIONS: usize = 1_000;
 /// Seed of the moments of the kills.
 const SEED: u64 = 20_261_125;
-/// Longest time between two kills, in milliseconds.
+/// Shortest and longest time between two kills, in milliseconds.
 const LIFE_MS: (i64, i64) = (700, 2_500);
 /// Every so manieth kill takes the database along.
 const DATABASE_EVERY: u32 = 5;
@@ -62,7 +62,7 @@ pub fn run(kills: u32, rate: f64) -> anyhow::Result<()> {
                 hub.kill()?;
                 let took = hub.launch()?;
                 ready_us.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-                let report = hub.replay()?;
+                let report = hub.replay(false)?;
                 let what = if database { "hub, database" } else { "hub" };
                 let (_, acked) = record.totals();
                 let equal = report["equal"] == true;
@@ -79,6 +79,8 @@ pub fn run(kills: u32, rate: f64) -> anyhow::Result<()> {
 
     settle(&hub)?;
     let (lost, doubled, movements) = judge(&hub, &record)?;
+    let whole = hub.replay(true)?;
+    ensure!(whole["equal"] == true, "the replay of the whole journal differs: {whole}");
     ready_us.sort_unstable();
     let stopped = hub.stop()?;
     let result = json!({

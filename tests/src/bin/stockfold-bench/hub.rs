@@ -160,12 +160,17 @@ impl BenchHub {
         Ok(began.elapsed())
     }
 
-    /// `stockfold replay --check --json`.
-    pub fn replay(&self) -> anyhow::Result<serde_json::Value> {
-        let out = Command::new(Self::binary()?)
-            .args(["replay", "--check", "--json", "--data-dir"])
-            .arg(self.data())
-            .output()?;
+    /// `stockfold replay --check --json`, from the oldest snapshot or from the beginning of the journal.
+    pub fn replay(&self, whole: bool) -> anyhow::Result<serde_json::Value> {
+        let mut command = Command::new(Self::binary()?);
+        command.args(["replay", "--check", "--json", "--data-dir"]).arg(self.data());
+        if whole {
+            command.arg("--whole");
+        }
+        if let Some(url) = &self.database {
+            command.env("STOCKFOLD__DATABASE__URL", url);
+        }
+        let out = command.output()?;
         let text = String::from_utf8_lossy(&out.stdout);
         serde_json::from_str(&text)
             .with_context(|| format!("replay said: {text}{}", String::from_utf8_lossy(&out.stderr)))
