@@ -7,13 +7,12 @@
 use std::path::Path;
 
 use actors::{
-    journal::{Journal, Options},
+    journal::Journal,
     ports::{clock::SystemClock, fs::RealFs},
     snapshot::{SnapshotFiles, SnapshotStore},
     stock::{Shard, start},
     store::{OutboxMovement, ShardPosition, Store},
 };
-use anyhow::Context;
 use fold::{FOLD_VERSION, Level};
 use serde::Serialize;
 use std::sync::Arc;
@@ -57,13 +56,14 @@ impl Report {
     }
 }
 
-/// Opens a journal only to read it: nothing is written, torn tails stay, and a live hub may go on.
-pub fn open_for_reading(dir: &Path) -> anyhow::Result<Journal<ReadOnly>> {
-    let fs =
-        ReadOnly(RealFs::new(dir).with_context(|| format!("no journal in {}", dir.display()))?);
-    let (journal, _writer, _) =
-        Journal::open(fs, Arc::new(SystemClock::new()), &Options::default())?;
-    Ok(journal)
+/// Opens the journal up to what the store has committed, only to read it; a live hub may go on.
+pub fn open_for_reading(
+    dir: &Path,
+    positions: &[ShardPosition],
+) -> anyhow::Result<Journal<RealFs>> {
+    anyhow::ensure!(dir.is_dir(), "there is no journal in {}", dir.display());
+    let last = positions.iter().map(|p| p.offset).max().unwrap_or(0);
+    Ok(Journal::open_for_reading(RealFs::new(dir)?, Arc::new(SystemClock::new()), last)?)
 }
 
 /// Where the store stands, shard by shard. Asked before the journal is opened: a live hub commits on, and what is committed
@@ -79,7 +79,7 @@ pub async fn positions(store: &PgStore) -> anyhow::Result<Vec<ShardPosition>> {
 /// Checks every shard of a store up to `positions`. `progress` is told (done, of how many) in bytes of journal.
 pub async fn check(
     positions: &[ShardPosition],
-    journal: &Journal<ReadOnly>,
+    journal: &Journal<RealFs>,
     store: &PgStore,
     snapshots: &SnapshotFiles,
     whole: bool,
@@ -104,7 +104,7 @@ pub async fn check(
 async fn check_shard(
     id: u16,
     to: u64,
-    journal: &Journal<ReadOnly>,
+    journal: &Journal<RealFs>,
     store: &PgStore,
     snapshots: &SnapshotFiles,
     whole: bool,
@@ -241,49 +241,5 @@ async fn compare(
                 report.differ(|| format!("a committed movement is not replayed: {theirs:?}"));
             }
         }
-    }
-}
-
-/// Files that cannot be changed.
-pub struct ReadOnly(RealFs);
-
-/// One of them.
-pub struct ReadOnlyFile(std::fs::File);
-
-impl actors::ports::fs::Fs for ReadOnly {
-    type File = ReadOnlyFile;
-    fn list(&self) -> std::io::Result<Vec<String>> {
-        // Drafts belong to whoever writes them.
-        Ok(self.0.list()?.into_iter().filter(|name| !name.ends_with(".new")).collect())
-    }
-    fn create_zeroed(&self, _: &str, _: u64) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-    fn open(&self, name: &str) -> std::io::Result<ReadOnlyFile> {
-        Ok(ReadOnlyFile(self.0.open(name)?))
-    }
-    fn remove(&self, _: &str) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn used_permille(&self) -> std::io::Result<u16> {
-        self.0.used_permille()
-    }
-    fn disk_bytes(&self) -> std::io::Result<u64> {
-        self.0.disk_bytes()
-    }
-}
-
-impl actors::ports::fs::FileIo for ReadOnlyFile {
-    fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
-        actors::ports::fs::FileIo::read_at(&self.0, buffer, at)
-    }
-    fn sync(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn bytes(&self) -> std::io::Result<u64> {
-        actors::ports::fs::FileIo::bytes(&self.0)
     }
 }

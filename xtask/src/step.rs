@@ -9,13 +9,19 @@ use std::{
 
 use crate::summary::Summary;
 
-/// Runs cargo, shows its output, reads test results from it.
+/// Runs cargo, shows its output, reads test results from it. True when it ended well.
 #[allow(clippy::disallowed_methods, reason = "measuring")]
-pub fn cargo(summary: &mut Summary, name: &str, args: &[&str]) -> anyhow::Result<()> {
+pub fn cargo(summary: &mut Summary, name: &str, args: &[impl AsRef<str>]) -> anyhow::Result<bool> {
     let started = Instant::now();
+    let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
     println!("── {name}: cargo {}", args.join(" "));
-    let mut child =
-        Command::new("cargo").args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = Command::new("cargo")
+        .args(&args)
+        // Panics on purpose are part of the tests; their place is enough to find the others.
+        .env("RUST_BACKTRACE", "0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let (tell, lines) = mpsc::channel();
     let pipes: [Option<Box<dyn Read + Send>>; 2] = [
         child.stdout.take().map(|p| Box::new(p) as _),
@@ -40,5 +46,5 @@ pub fn cargo(summary: &mut Summary, name: &str, args: &[&str]) -> anyhow::Result
     let took = started.elapsed();
     println!("── {name}: {} in {took:.1?}", if good { "ok" } else { "FAILED" });
     summary.step(name, good, took);
-    Ok(())
+    Ok(good)
 }

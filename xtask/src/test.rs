@@ -45,27 +45,24 @@ fn whole(summary: &mut Summary, long: bool) -> anyhow::Result<()> {
     debian::ensure(debian::TESTS)?;
     python::ensure()?;
     licences::check(summary)?;
-    // Tests across crates run these binaries and do not build them.
-    step::cargo(summary, "binaries", &program::build_all_args(false))?;
+    // Tests across crates run these binaries and do not build them; without them the tests would speak of an older tree.
+    if !step::cargo(summary, "binaries", &program::build_all_args(false))? {
+        return Ok(());
+    }
     // --show-output brings up what a test printed of a skip.
     let tests = ["test", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"];
     step::cargo(summary, "tests", &tests)?;
-    step::cargo(summary, "release", &program::build_all_args(true))?;
-    let bench = [
-        "run",
-        "--locked",
-        "--quiet",
-        "--release",
-        "-p",
-        "stockfold-tests",
-        "--bin",
-        "stockfold-bench",
-        "--",
-    ];
+    if !step::cargo(summary, "release", &program::build_all_args(true))? {
+        return Ok(());
+    }
+    let bench = |words: &[&str]| {
+        let run = "run --locked --quiet --release -p stockfold-tests --bin stockfold-bench --";
+        run.split(' ').chain(words.iter().copied()).map(str::to_owned).collect::<Vec<_>>()
+    };
     let kills = if long { KILLS.1 } else { KILLS.0 };
-    step::cargo(summary, "crash ring", &[&bench[..], &["crash", "--kills", kills]].concat())?;
+    step::cargo(summary, "crash ring", &bench(&["crash", "--kills", kills]))?;
     if long {
-        step::cargo(summary, "benchmarks", &[&bench[..], &["all"]].concat())?;
+        step::cargo(summary, "benchmarks", &bench(&["all"]))?;
     }
     Ok(())
 }

@@ -149,6 +149,44 @@ impl<F: Fs> Journal<F> {
         Ok((Self { shared }, writer, recovered))
     }
 
+    /// Opens what a live hub's journal holds up to the record at `last`, only to read it. Nothing is judged or changed, least of
+    /// all the tail, which the hub may be writing at this moment.
+    pub fn open_for_reading(fs: F, clock: Arc<dyn Clock>, last: Offset) -> Result<Self, OpenError> {
+        let mut live = std::collections::BTreeSet::new();
+        let mut epoch = 0;
+        for number in fs.list()?.iter().filter_map(|name| segment::parse_name(name)) {
+            if let Some(header) = recovery::header(&fs, number)? {
+                epoch = header.epoch;
+                live.insert(number);
+            }
+        }
+        let end = match reader::record_at(&fs, last) {
+            Ok(Some(record)) => last + (format::RECORD_BYTES + record.payload.len()) as u64,
+            Ok(None) if last == 0 => segment::first_record(live.first().copied().unwrap_or(0)),
+            Ok(None) | Err(ReadError::Damaged { .. } | ReadError::Trimmed { .. }) => {
+                return Err(
+                    recovery::Damage::at(last, "no record stands where one was committed").into()
+                );
+            }
+            Err(ReadError::Io(error)) => return Err(error.into()),
+        };
+        let anchor_us = clock.wall_us().saturating_sub(clock.mono_us());
+        let queue = Queue::new(0);
+        queue.close();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                segments: Segments::new(live, std::collections::BTreeSet::new()),
+                epoch,
+                queue,
+                tip: Arc::new(Tip::new(end)),
+                stats: Stats::default(),
+                clock,
+                anchor_us: AtomicI64::new(anchor_us),
+                fs: Arc::new(fs),
+            }),
+        })
+    }
+
     /// Hands a record to the writer. `completion` is told when it is durable, in the order of the calls.
     pub fn append(
         &self,

@@ -53,7 +53,7 @@ async fn compare(
         (None, None) => anyhow::bail!("no database is configured"),
     };
     let positions = positions(&store).await?;
-    let journal = open_for_reading(&dir.join("journal"))?;
+    let journal = open_for_reading(&dir.join("journal"), &positions)?;
     let snapshots = actors::snapshot::SnapshotFiles::new(&dir.join("snapshots"))?;
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) =

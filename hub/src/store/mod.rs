@@ -25,7 +25,7 @@ pub mod when;
 use std::time::Duration;
 
 use sqlx::{
-    PgPool,
+    ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -76,7 +76,8 @@ impl PgStore {
     /// Connects and brings the schema up to date.
     pub async fn open(options: PgConnectOptions) -> Result<Self, OpenError> {
         let wait = Duration::from_secs(POOL_WAIT_SECONDS_MAX);
-        let options = options.application_name("stockfold");
+        // A slow statement shows in the metrics; its text, a page long, says nothing new.
+        let options = options.application_name("stockfold").disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(POOL_CONNECTIONS_MAX)
             .acquire_timeout(wait)
