@@ -29,7 +29,7 @@ use actors::{
         rng::{Rng, SplitMix},
     },
     snapshot::SnapshotFiles,
-    stock::{self, Board, Links},
+    stock::{self, Board, Links, NOTICES_MAX},
     store::Batch,
 };
 use anyhow::Context;
@@ -54,8 +54,6 @@ use crate::{
 
 /// Threads that answer HTTP.
 const HTTP_THREADS: usize = 2;
-/// Committed batches a listener may fall behind.
-const NOTICES_MAX: usize = 256;
 /// Period of the look at disk and database, in milliseconds.
 const LOOK_MS: u64 = 1_000;
 /// Period of trimming, of the directory's own reload and of writing down refused devices, in seconds.
@@ -118,7 +116,8 @@ async fn start_on(
     let (journal, threads) = open_journal(config, &data_dir.journal())?;
     let shards = config.shards.count;
     store.check_shards(shards).await?;
-    let boards: Arc<[Arc<Board>]> = (0..shards).map(|_| Board::new()).collect();
+    let batches: broadcast::Sender<Arc<Batch>> = broadcast::Sender::new(NOTICES_MAX);
+    let boards: Arc<[Arc<Board>]> = (0..shards).map(|_| Board::telling(batches.clone())).collect();
     let children: Mutex<Vec<Arc<Status>>> = Mutex::default();
     let (arbiters, statuses) =
         start_shards(&journal, &store, &SnapshotFiles::new(&data_dir.snapshots())?, &boards, &rng)
@@ -144,10 +143,6 @@ async fn start_on(
         series: Arc::new(SeriesStats::default()),
         ingress: Arc::clone(&ingress),
     });
-    let batches: broadcast::Sender<Arc<Batch>> = broadcast::Sender::new(NOTICES_MAX);
-    for board in boards.iter() {
-        actix_rt::spawn(forward(board.batches(), batches.clone()));
-    }
     let desk = Desk {
         store,
         journal: journal.clone(),
@@ -160,6 +155,8 @@ async fn start_on(
         watch: Arc::clone(&watch),
     };
     look(&desk, &config.journal);
+    // Before the first point is written: a day that has points in the default partition gets none of its own.
+    keep_partitions(&desk, config.series.keep_days).await?;
     let statuses =
         reconcilers(&desk, config, server.is_some().then(|| data_dir.path().to_owned()), &rng);
     watch.children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
@@ -296,18 +293,6 @@ async fn gave_up(status: &Status) -> String {
     }
 }
 
-/// Everybody's batches on one channel.
-async fn forward(mut from: broadcast::Receiver<Arc<Batch>>, to: broadcast::Sender<Arc<Batch>>) {
-    loop {
-        match from.recv().await {
-            // Nobody listening is fine.
-            Ok(batch) => drop(to.send(batch)),
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
 /// A look at the disk, and what follows from it.
 fn look(desk: &Desk, limits: &crate::config::Journal) {
     match desk.journal.fs().used_permille() {
@@ -326,6 +311,16 @@ fn look(desk: &Desk, limits: &crate::config::Journal) {
         }
         Err(error) => tracing::warn!(%error, "cannot tell how full the disk is"),
     }
+}
+
+/// Makes the series' partitions for the days around today and drops the old ones.
+async fn keep_partitions(desk: &Desk, keep_days: u32) -> Result<(), crate::store::fault::Fault> {
+    let today = desk.now_us().div_euclid(86_400_000_000);
+    let dropped = desk.store.keep_partitions(today, PARTITION_DAYS, i64::from(keep_days)).await?;
+    if !dropped.is_empty() {
+        tracing::info!(?dropped, "old readings are gone");
+    }
+    Ok(())
 }
 
 /// Starts a reconciler: rounds with a pause between, under a guardian.
@@ -408,17 +403,10 @@ fn reconcilers(
                 .map_err(|e| e.to_string())
         }
     }));
-    let (d, keep) = (desk.clone(), i64::from(config.series.keep_days));
+    let (d, keep_days) = (desk.clone(), config.series.keep_days);
     children.push(every("partitions", Duration::from_secs(PARTITIONS_S), rng, move || {
         let d = d.clone();
-        async move {
-            let today = d.now_us().div_euclid(86_400_000_000);
-            d.store
-                .keep_partitions(today, PARTITION_DAYS, keep)
-                .await
-                .map(drop)
-                .map_err(|e| e.to_string())
-        }
+        async move { keep_partitions(&d, keep_days).await.map_err(|e| e.to_string()) }
     }));
     let d = desk.clone();
     let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };

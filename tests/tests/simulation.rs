@@ -49,14 +49,17 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
 };
-use turmoil::net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf};
+use turmoil::net::{
+    TcpListener, TcpStream,
+    tcp::{OwnedReadHalf, OwnedWriteHalf},
+};
 
 const SHARD: u16 = 0;
 const PORT: u16 = 1_883;
 const SEEDS: u64 = 20;
 const DEVICES: u64 = 4;
 /// Readings a device has to tell.
-const READINGS: u64 = 80;
+const READINGS: u64 = 800;
 /// Virtual time within which every device must have been heard, whatever happens.
 const LIFE: Duration = Duration::from_secs(600);
 /// A device that hears nothing for so long connects anew.
@@ -76,6 +79,10 @@ impl Clock for SimClock {
 
 fn facility() -> FacilityId {
     FacilityId::parse("f1").unwrap()
+}
+
+fn options() -> Options {
+    Options { segment_bytes: 16 << 10, ..Options::default() }
 }
 
 fn id(device: u64) -> String {
@@ -117,9 +124,8 @@ struct Site {
 
 impl Site {
     fn open(&self) -> Journal<SimFs> {
-        let options = Options { segment_bytes: 16 << 10, ..Options::default() };
         let (journal, mut writer, _) =
-            Journal::open(self.disk.clone(), Arc::new(SimClock), &options).unwrap();
+            Journal::open(self.disk.clone(), Arc::new(SimClock), &options()).unwrap();
         tokio::task::spawn_local(async move {
             // A disk that fails ends the process in the real hub; here nothing is written or told any more.
             while let Ok(true) = writer.step(false) {
@@ -246,7 +252,6 @@ struct Truth {
     /// What each reading says.
     deltas: BTreeMap<(u64, u64), i64>,
     acknowledged: BTreeSet<(u64, u64)>,
-    connections: u64,
     repeated: u64,
 }
 
@@ -273,7 +278,6 @@ impl Device {
     async fn connection(&mut self) -> io::Result<()> {
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let stream = timeout(PATIENCE, TcpStream::connect(("hub", PORT))).await.map_err(late)??;
-        self.truth.lock().unwrap().connections += 1;
         let (mut read, mut write) = stream.into_split();
         give(&mut write, id(self.number).as_bytes()).await?;
         for seq in self.kept.clone() {
@@ -345,6 +349,7 @@ struct Outcome {
     digest: String,
     movements: Vec<OutboxMovement>,
     faults: [u64; 5],
+    repeated: u64,
 }
 
 /// Runs a seed: devices, and faults at moments drawn from it, until every device was heard and all is committed.
@@ -378,7 +383,7 @@ fn simulate(seed: u64) -> Outcome {
     let mut calm = 0;
     while !sim.step().unwrap() {
         calm += 1;
-        if !rng.bits().is_multiple_of(400) || calm < 150 {
+        if !rng.bits().is_multiple_of(120) || calm < 80 {
             continue;
         }
         calm = 0;
@@ -451,15 +456,16 @@ fn judge(site: &Site, truth: &Truth, faults: [u64; 5]) -> Outcome {
     for ((device, _), delta) in &truth.deltas {
         *sums.entry(format!("s{device}")).or_default() += delta;
     }
-    let levels = now(site.store.levels(SHARD)).unwrap();
-    let levels: BTreeMap<String, i64> =
-        levels.iter().map(|(_, level)| (level.slot.to_string(), level.quantity.0)).collect();
+    let levels: BTreeMap<String, i64> = now(site.store.levels(SHARD))
+        .unwrap()
+        .iter()
+        .map(|(_, level)| (level.slot.to_string(), level.quantity.0))
+        .collect();
     assert_eq!(levels, sums, "levels are what the devices told");
 
     // The journal alone gives the committed rows again.
     let mut shard = Shard::new(SHARD, 1, start::unknown_facility());
-    let records = site.records();
-    records.iter().for_each(|record| shard.fold(record, true));
+    site.records().iter().for_each(|record| shard.fold(record, true));
     let batch = shard.seal(0, 0, true);
     let replayed: Vec<_> = batch
         .movements
@@ -472,6 +478,7 @@ fn judge(site: &Site, truth: &Truth, faults: [u64; 5]) -> Outcome {
         digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         movements: rows,
         faults,
+        repeated: truth.repeated,
     }
 }
 
@@ -481,15 +488,13 @@ fn nothing_acknowledged_is_lost_or_counted_twice_whatever_happens() {
         .map_or(SEEDS, |text| text.parse().expect("STOCKFOLD_SEEDS is a number"));
     let mut all = [0; 5];
     for seed in 1..=seeds {
-        println!("seed {seed}");
         let outcome = simulate(seed);
-        println!("seed {seed} digest {} faults {:?}", outcome.digest, outcome.faults);
-        for (sum, one) in all.iter_mut().zip(outcome.faults) {
-            *sum += one;
-        }
+        let Outcome { digest, faults, repeated, .. } = outcome;
+        println!("seed {seed} digest {digest} faults {faults:?} sent again {repeated}");
+        all.iter_mut().zip(faults).for_each(|(sum, one)| *sum += one);
     }
     println!("crashes, partitions, store away, replies lost, store rewound: {all:?}");
-    assert!(all.iter().all(|count| *count >= seeds / 4), "the weather was too good: {all:?}");
+    assert!(all.iter().all(|count| *count >= seeds), "the weather was too good: {all:?}");
 }
 
 #[test]

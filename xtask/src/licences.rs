@@ -54,7 +54,8 @@ fn advisories(summary: &mut Summary) -> anyhow::Result<()> {
         summary,
         "advisories",
         &["deny", "--offline", "--config", file, "check", "advisories"],
-    )
+    )?;
+    Ok(())
 }
 
 fn check_out(snapshot: &Path, checkout: &Path) -> anyhow::Result<()> {

@@ -6,6 +6,8 @@ use crate::{debian, licences, program, python, step, summary::Summary};
 
 /// Kills of the crash ring in a usual run, and in a long one.
 const KILLS: (&str, &str) = ("10", "50");
+/// Benchmarks of a long run.
+const BENCHES: [&str; 5] = ["rated", "ingest", "ingest-weight", "idle", "outage"];
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -62,7 +64,9 @@ fn whole(summary: &mut Summary, long: bool) -> anyhow::Result<()> {
     let kills = if long { KILLS.1 } else { KILLS.0 };
     step::cargo(summary, "crash ring", &bench(&["crash", "--kills", kills]))?;
     if long {
-        step::cargo(summary, "benchmarks", &bench(&["all"]))?;
+        for name in BENCHES {
+            step::cargo(summary, name, &bench(&[name]))?;
+        }
     }
     Ok(())
 }

@@ -57,12 +57,17 @@ pub struct ShardStats {
 }
 
 impl Board {
-    /// An empty board.
+    /// An empty board with listeners of its own.
     pub fn new() -> Arc<Self> {
+        Self::telling(broadcast::Sender::new(NOTICES_MAX))
+    }
+
+    /// An empty board that tells its batches on a channel it shares with others.
+    pub fn telling(batches: broadcast::Sender<Arc<Batch>>) -> Arc<Self> {
         Arc::new(Self {
             visible: watch::Sender::new(0),
             committed: watch::Sender::new(0),
-            batches: broadcast::Sender::new(NOTICES_MAX),
+            batches,
             begun: watch::Sender::new(false),
             stats: ShardStats::default(),
         })
