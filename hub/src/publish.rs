@@ -59,14 +59,17 @@ impl Publisher {
         self.moved.notified()
     }
 
-    /// One round. Returns how many entries were appended.
+    /// One round. Returns how many entries were appended. `profiles_known` is awaited after profiles were published and before
+    /// the master data that may rest on them: devices may use them from then on.
     pub async fn round(
         &self,
         store: &PgStore,
         journal: &Journal<RealFs>,
+        profiles_known: impl AsyncFn(),
     ) -> Result<usize, PublishError> {
         let mut appended = 0;
         loop {
+            let before = appended;
             let rows = store.unpublished().await?;
             // Profiles go first: a device's first frame names one. They are asked for last: a device and its profile are
             // written together, so every profile that these rows rest on is found.
@@ -77,6 +80,9 @@ impl Publisher {
                 journal.append_wait(row.shard, kind, payload).await?;
                 store.mark_profile_published(&row.facility, &row.hash).await?;
                 appended += 1;
+            }
+            if appended > before {
+                profiles_known().await;
             }
             let more = !rows.is_empty();
             for row in rows {

@@ -379,7 +379,8 @@ fn reconcilers(
     children.push(every("publication", Duration::ZERO, rng, move || {
         let d = d.clone();
         async move {
-            d.publisher.round(&d.store, &d.journal).await.map_err(|e| e.to_string())?;
+            let known = async || d.credentials_changed().await;
+            d.publisher.round(&d.store, &d.journal, known).await.map_err(|e| e.to_string())?;
             d.publisher.wait().await;
             Ok(())
         }

@@ -105,6 +105,7 @@ impl Points {
             | Body::Command(_)
             | Body::Quarantined { .. }
             | Body::FoldUpgraded { .. }
+            | Body::Restated { .. }
             | Body::Unreadable { .. } => {}
         }
     }

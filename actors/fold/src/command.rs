@@ -194,7 +194,7 @@ impl State {
     }
 
     /// A person set a quantity of a weighed slot: the cell starts from it.
-    fn recount_cell(&mut self, slot: &SlotId) {
+    pub(crate) fn recount_cell(&mut self, slot: &SlotId) {
         let Some(place) = self.slots.get_mut(slot.as_str()) else { return };
         let Some((device, channel)) = place.cell.clone() else { return };
         let Some(device) = self.devices.get_mut(device.as_str()) else { return };

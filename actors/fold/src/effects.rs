@@ -410,6 +410,11 @@ pub enum EventKind {
         /// Their version.
         version: u32,
     },
+    /// A line took back in what records did that the journal lost.
+    Restated {
+        /// By how many units.
+        delta: i64,
+    },
 }
 
 impl EventKind {
@@ -424,6 +429,7 @@ impl EventKind {
             Self::SourceLoss { .. } => "source_loss",
             Self::EntryQuarantined { .. } => "entry_quarantined",
             Self::FoldUpgraded { .. } => "fold_upgraded",
+            Self::Restated { .. } => "restated",
         }
     }
 }

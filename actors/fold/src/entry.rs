@@ -126,6 +126,12 @@ pub enum Body {
         /// The new [`crate::FOLD_VERSION`].
         version: u32,
     },
+    /// Records of the journal were lost and given up by salvage, but what they did is committed: the lines take it back in
+    /// without a movement, because the movements are already told.
+    Restated {
+        /// What each line lacks.
+        lines: Vec<(SlotId, Sku, Units)>,
+    },
     /// An entry this version cannot read; counted, never guessed at.
     Unreadable {
         /// Its record kind.

@@ -13,8 +13,8 @@ use crate::{
     book::Origin,
     device::{Device, LedgerHour},
     effects::{Effects, Event, EventKind, Outcome, Reason},
-    entry::{Body, Entry, HubTime, Position, Principal, SkuSpec, SlotSpec},
-    slot::{Level, Slot},
+    entry::{Body, Entry, HubTime, Position, Principal, SkuSpec, SlotSpec, Source},
+    slot::{Level, Line, Slot},
     table::Table,
     weight, witness,
 };
@@ -111,6 +111,11 @@ impl State {
                 self.version = *version;
                 self.tell(&mut effects, EventKind::FoldUpgraded { version: *version });
             }
+            Body::Restated { lines } => {
+                for (slot, sku, delta) in lines {
+                    self.restate(slot, sku, *delta, &mut effects);
+                }
+            }
             Body::Unreadable { reason, .. } => {
                 effects.outcome = Outcome::Quarantined(Reason::Unreadable);
                 let refused = EventKind::Refused {
@@ -122,6 +127,34 @@ impl State {
             }
         }
         effects
+    }
+
+    fn restate(&mut self, id: &SlotId, sku: &Sku, delta: Units, effects: &mut Effects) {
+        let Some(slot) = self.slots.get_mut(id.as_str()) else { return };
+        if slot.line(sku).is_none() {
+            slot.lines.push(Line::new(sku.clone(), Source::Scan, false));
+        }
+        let Some(line) = slot.line_mut(sku) else { return };
+        let total = self.totals.get_or_insert_with(sku, || Units::ZERO);
+        let (Some(quantity), Some(whole)) =
+            (line.quantity.checked_add(delta), total.checked_add(delta))
+        else {
+            return;
+        };
+        line.quantity = quantity;
+        line.known = true;
+        line.changed_at = self.now;
+        *total = whole;
+        effects.levels.push((id.clone(), sku.clone()));
+        effects.events.push(Event {
+            ordinal: effects.next_ordinal(),
+            kind: EventKind::Restated { delta: delta.0 },
+            at: self.now,
+            device: None,
+            slot: Some(id.clone()),
+            sku: Some(sku.clone()),
+        });
+        self.recount_cell(id);
     }
 
     fn tell(&self, effects: &mut Effects, kind: EventKind) {

@@ -11,7 +11,7 @@
 //! ```
 
 use bytes::Bytes;
-use device_profiles::{DeviceId, FacilityId, ProfileHash};
+use device_profiles::{DeviceId, FacilityId, ProfileHash, Sku, SlotId, Units};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Body, CommandEntry, Entry, Frame, HubTime, MasterEntry, Position, Principal};
@@ -35,6 +35,7 @@ enum Other {
     Command(CommandEntry),
     Quarantined { offset: u64, reason: String },
     FoldUpgraded { version: u32 },
+    Restated { lines: Vec<(SlotId, Sku, Units)> },
 }
 
 /// The payload of a frame record. Texts longer than 255 bytes cannot occur: ids have at most 64.
@@ -72,6 +73,7 @@ pub fn encode(facility: &FacilityId, principal: &Principal, body: &Body) -> (u8,
             Other::Quarantined { offset: *offset, reason: reason.clone() }
         }
         Body::FoldUpgraded { version } => Other::FoldUpgraded { version: *version },
+        Body::Restated { lines } => Other::Restated { lines: lines.clone() },
         // What could not be read is not written again; nobody makes one but the decoder.
         Body::Unreadable { kind, .. } => return (*kind, Vec::new()),
     };
@@ -171,6 +173,7 @@ fn decode_other(payload: &Bytes) -> Result<(FacilityId, Principal, Body), String
         Other::Command(command) => Body::Command(command),
         Other::Quarantined { offset, reason } => Body::Quarantined { offset, reason },
         Other::FoldUpgraded { version } => Body::FoldUpgraded { version },
+        Other::Restated { lines } => Body::Restated { lines },
     };
     Ok((facility, principal, body))
 }

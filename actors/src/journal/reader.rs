@@ -51,6 +51,7 @@ pub struct Reader<F: Fs> {
     /// Records at or before this offset are passed over.
     after: Offset,
     expected: Option<u64>,
+    passed_gap: bool,
     file: Option<(u64, F::File)>,
 }
 
@@ -59,12 +60,17 @@ impl<F: Fs> Reader<F> {
         // A record names the next one only by being read, so reading starts with the record at `after` itself.
         let next =
             if after < first { segment::first_record(segment::number(first)) } else { after };
-        Self { fs, tip, next, after, expected: None, file: None }
+        Self { fs, tip, next, after, expected: None, passed_gap: false, file: None }
     }
 
     /// Where it stands: everything before this offset was read.
     pub fn position(&self) -> Offset {
         self.next
+    }
+
+    /// It passed over records that salvage gave up.
+    pub fn passed_gap(&self) -> bool {
+        self.passed_gap
     }
 
     /// The tip it follows.
@@ -100,6 +106,7 @@ impl<F: Fs> Reader<F> {
                     At::Record { bytes: length, seq, at_us, shard, kind, .. } => {
                         let offset = self.next + used as u64;
                         self.check_seq(offset, seq, kind, at_us)?;
+                        self.passed_gap |= kind == KIND_GAP;
                         if kind != KIND_GAP && offset > self.after {
                             let payload = bytes.slice(used + RECORD_BYTES..used + length);
                             out.push(Record { offset, seq, at_us, shard, kind, payload });

@@ -18,6 +18,7 @@ use std::{
 };
 
 use actix::prelude::*;
+use device_profiles::{FacilityId, Sku, SlotId, Units};
 use fold::{Body, FOLD_VERSION, Principal, wire};
 use tokio::{sync::oneshot, time::Instant};
 
@@ -29,12 +30,14 @@ use crate::{
     guardian::{End, Status},
     journal::{Completion, Journal, Reader, Record},
     ports::{fs::Fs, rng::Rng},
-    snapshot::{SnapshotId, SnapshotStore},
+    snapshot::{KEPT, SnapshotId, SnapshotStore},
     store::{ShardPosition, Store},
 };
 
 /// Entries after which a snapshot is due: what a start must fold again stays well under a second.
 pub const SNAPSHOT_ENTRIES: u64 = 300_000;
+/// Lines in one `Restated` entry.
+pub const RESTATED_LINES_MAX: usize = 1_000;
 /// Housekeeping: deadlines, ledger, empty commits; in milliseconds.
 const TICK_MS: u64 = 250;
 /// Device hours are written at most this often, in milliseconds; they are absolute, so only the newest counts.
@@ -64,6 +67,8 @@ pub(super) struct Parts<F: Fs, S: Store, N: SnapshotStore> {
     pub folding: Folding,
     pub shard: Shard,
     pub position: ShardPosition,
+    /// What the states lack after a salvage.
+    pub lacking: Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)>,
 }
 
 pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {
@@ -80,6 +85,8 @@ pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {
     last_ledger: Instant,
     since_snapshot: u64,
     saving: bool,
+    /// The next snapshot replaces all others.
+    forget_older: bool,
     pumping: bool,
     /// A tick is in the journal and not yet read.
     ticked: u64,
@@ -110,6 +117,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             last_ledger: Instant::now(),
             since_snapshot: parts.board.stats.refolded.load(Relaxed),
             saving: false,
+            forget_older: false,
             pumping: false,
             ticked: 0,
             end: Some(end),
@@ -241,9 +249,10 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
         let id = SnapshotId { epoch: self.parts.journal.epoch(), shard: self.parts.id, offset: at };
         let mut committed = self.parts.board.watch_committed();
         let (store, snapshots) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.snapshots));
+        let kept = if std::mem::take(&mut self.forget_older) { 1 } else { KEPT };
         let job = async move {
             committed.wait_for(|offset| *offset >= at).await.map_err(|e| e.to_string())?;
-            save_copies(id, copies, store, snapshots).await
+            save_copies(id, copies, store, snapshots, kept).await
         };
         ctx.spawn(job.into_actor(self).map(|result, actor, _| {
             actor.saving = false;
@@ -287,13 +296,14 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
     }
 }
 
-/// Makes what is committed so far safe in the store, then writes a snapshot and forgets all but the newest [`crate::snapshot::KEPT`].
+/// Makes what is committed so far safe in the store, then writes a snapshot and forgets all but the newest `kept`.
 /// Returns the offset of the oldest kept.
 async fn save_copies<S: Store, N: SnapshotStore>(
     id: SnapshotId,
     copies: Vec<fold::State>,
     store: Arc<S>,
     snapshots: Arc<N>,
+    kept: usize,
 ) -> Result<u64, String> {
     store
         .save_cursor("snapshot", id.shard, id.epoch, id.offset)
@@ -302,11 +312,11 @@ async fn save_copies<S: Store, N: SnapshotStore>(
     let write = move || -> std::io::Result<u64> {
         snapshots.save(id, &mut copies.iter().map(|state| state.slices().collect()))?;
         let mut list = snapshots.list(id.shard)?;
-        while list.len() > crate::snapshot::KEPT {
+        while list.len() > kept {
             snapshots.remove(list.remove(0))?;
         }
         // With only one, nothing lies before it that a rewound database could start from.
-        Ok(if list.len() < crate::snapshot::KEPT { 0 } else { list[0].offset })
+        Ok(if list.len() < KEPT { 0 } else { list[0].offset })
     };
     match tokio::task::spawn_blocking(write).await {
         Ok(result) => result.map_err(|e| e.to_string()),
@@ -329,6 +339,22 @@ impl<F: Fs, S: Store, N: SnapshotStore> Actor for StockActor<F, S, N> {
             }
             // The first snapshot under new rules follows at once.
             self.since_snapshot = SNAPSHOT_ENTRIES;
+        }
+        for (facility, lines) in std::mem::take(&mut self.parts.lacking) {
+            tracing::error!(%facility, lines = lines.len(), "records were lost to salvage; their committed effects are restated");
+            for lines in lines.chunks(RESTATED_LINES_MAX) {
+                let body = Body::Restated { lines: lines.to_vec() };
+                let (kind, payload) = wire::encode(&facility, &Principal::Hub, &body);
+                if let Err(error) =
+                    self.parts.journal.append(self.parts.id, kind, payload, Completion::None)
+                {
+                    self.stop(ctx, End::Failed(error.to_string()));
+                    return;
+                }
+            }
+            // Snapshots of before the gap lead to states that lack it again.
+            self.since_snapshot = SNAPSHOT_ENTRIES;
+            self.forget_older = true;
         }
         let tip = self.parts.journal.tip().watch();
         ctx.add_stream(moves(tip));

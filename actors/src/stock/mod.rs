@@ -118,6 +118,7 @@ async fn live<F: Fs, S: Store, N: SnapshotStore>(
         folding,
         shard: begun.shard,
         position: begun.position,
+        lacking: begun.lacking,
     };
     // Not `start()`: that would spawn the actor on its own, where a panic in a handler vanishes. Here it unwinds through this
     // future into the guardian.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use device_profiles::FacilityId;
+use device_profiles::{FacilityId, Sku, SlotId, Units};
 use fold::{Body, HubTime, Position, wire};
 
 use super::{Board, Shard};
@@ -69,6 +69,8 @@ pub struct Begun {
     pub position: ShardPosition,
     /// Offset of the snapshot it came from; 0 = from the beginning.
     pub snapshot: u64,
+    /// What the states lack of what is committed, because salvage gave up records on the way.
+    pub lacking: Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)>,
 }
 
 /// The facility of entries that name none readable.
@@ -118,7 +120,54 @@ pub async fn begin<F: Fs, S: Store, N: SnapshotStore>(
     }
     board.stats.folded.store(shard.folded(), Relaxed);
     board.begin(position.offset);
-    Ok(Begun { shard, position, snapshot })
+    let lacking = if reader.passed_gap() && !is_restated(id, journal, position.offset)? {
+        lacking(id, &shard, store).await?
+    } else {
+        Vec::new()
+    };
+    Ok(Begun { shard, position, snapshot, lacking })
+}
+
+/// Whether a restatement waits in the journal beyond what is committed: an earlier life wrote it and died.
+fn is_restated<F: Fs>(id: u16, journal: &Journal<F>, after: u64) -> Result<bool, ReadError> {
+    let mut reader = journal.reader(after);
+    let mut records = Vec::new();
+    while reader.read(&mut records)? {
+        let restated = |r: &Record| {
+            r.shard == id
+                && r.kind == wire::KIND_OTHER
+                && matches!(entry_body(r), Body::Restated { .. })
+        };
+        if records.drain(..).any(|r| restated(&r)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Differences between the committed levels and the re-folded ones, by facility.
+async fn lacking<S: Store>(
+    id: u16,
+    shard: &Shard,
+    store: &S,
+) -> Result<Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)>, StartError> {
+    let mut found: Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)> = Vec::new();
+    for (facility, committed) in store.levels(id).await? {
+        let folded = shard
+            .state(facility.as_str())
+            .and_then(|state| state.level(committed.slot.as_str(), &committed.sku))
+            .map_or(Units::ZERO, |level| level.quantity);
+        let delta = committed.quantity.saturating_sub(folded);
+        if delta == Units::ZERO {
+            continue;
+        }
+        let line = (committed.slot, committed.sku, delta);
+        match found.last_mut() {
+            Some((same, lines)) if *same == facility => lines.push(line),
+            Some(_) | None => found.push((facility, vec![line])),
+        }
+    }
+    Ok(found)
 }
 
 /// The newest snapshot at or before `committed` that can be read, else the beginning of the journal.
@@ -175,6 +224,7 @@ pub fn skip_poison<F: Fs>(
                 | Body::Master(_)
                 | Body::Command(_)
                 | Body::FoldUpgraded { .. }
+                | Body::Restated { .. }
                 | Body::Unreadable { .. } => None,
             });
         let named: Vec<u64> = named.collect();

@@ -333,6 +333,7 @@ fn has_key(desk: &Desk, position: Position, facility: &FacilityId, key: &str) ->
         | Body::Master(_)
         | Body::Quarantined { .. }
         | Body::FoldUpgraded { .. }
+        | Body::Restated { .. }
         | Body::Unreadable { .. } => false,
     })
 }

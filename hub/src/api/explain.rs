@@ -232,6 +232,7 @@ async fn tell(api: &Api, entry: &Entry) -> Result<Evidence, Problem> {
         Body::Profile(_)
         | Body::Quarantined { .. }
         | Body::FoldUpgraded { .. }
+        | Body::Restated { .. }
         | Body::Unreadable { .. } => {}
     }
     Ok(told)

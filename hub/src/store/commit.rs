@@ -437,7 +437,8 @@ async fn events(connection: &mut PgConnection, batch: &Batch) -> Result<(), Stor
             EventKind::DeviceRebooted { .. }
             | EventKind::SourceLoss { .. }
             | EventKind::EntryQuarantined { .. }
-            | EventKind::FoldUpgraded { .. } => {}
+            | EventKind::FoldUpgraded { .. }
+            | EventKind::Restated { .. } => {}
         }
     }
     Ok(())
@@ -457,6 +458,7 @@ fn detail(kind: &EventKind) -> String {
             serde_json::json!({ "offset": offset, "reason": reason })
         }
         EventKind::FoldUpgraded { version } => serde_json::json!({ "version": version }),
+        EventKind::Restated { delta } => serde_json::json!({ "delta": delta }),
     };
     // A NUL is written \u0000 in JSON text, which a text column holds.
     json.to_string()

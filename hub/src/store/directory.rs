@@ -35,11 +35,14 @@ pub struct Seen {
 }
 
 impl PgStore {
-    /// Every device with its standing credentials and its profile's newest content.
+    /// Every device with its standing credentials and the newest content of its profile that its facility's journal holds: a
+    /// frame must not name a profile that its fold does not know yet.
     pub async fn directory(&self) -> Result<Vec<DeviceRow>, Fault> {
         let rows = sqlx::query(
             "SELECT d.id, d.facility, f.shard, d.revoked_at IS NOT NULL AS revoked,
-                    coalesce((SELECT p.content FROM profile p WHERE p.name = d.profile
+                    coalesce((SELECT p.content FROM profile p
+                              JOIN published_profile known ON known.facility = d.facility AND known.hash = p.hash
+                              WHERE p.name = d.profile OR encode(p.hash, 'hex') = d.profile
                               ORDER BY p.created_at DESC LIMIT 1), '') AS profile,
                     coalesce((SELECT array_agg(c.secret_sha256 ORDER BY c.id) FROM credential c
                               WHERE c.device = d.id AND c.revoked_at IS NULL), '{}') AS secrets

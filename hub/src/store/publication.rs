@@ -105,7 +105,7 @@ impl PgStore {
         let rows = sqlx::query(
             "SELECT u.facility, u.shard, p.hash, p.content
              FROM (SELECT DISTINCT d.facility, f.shard, d.profile FROM device d JOIN facility f ON f.id = d.facility) u
-             JOIN profile p ON p.name = u.profile
+             JOIN profile p ON p.name = u.profile OR encode(p.hash, 'hex') = u.profile
              LEFT JOIN published_profile done ON done.facility = u.facility AND done.hash = p.hash
              WHERE done.hash IS NULL ORDER BY u.facility, p.created_at LIMIT $1",
         )

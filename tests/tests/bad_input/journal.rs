@@ -111,6 +111,34 @@ fn a_flipped_byte_is_refused_by_offset_and_salvaged() {
 }
 
 #[test]
+fn what_salvage_gives_up_still_counts_once_where_it_was_committed() {
+    let mut stopped = Stopped::new();
+    let segment = stopped.segment();
+    let all = records(&segment);
+    let mut frames = all.iter().filter(|r| r.payload.windows(5).any(|w| w == b"sku-0"));
+    let lost = frames.nth_back(10).unwrap();
+    assert!(lost.is_frame);
+    flip(&segment, lost.at + lost.bytes - 3);
+    assert!(stopped.hub.try_again().is_err());
+    stopped.hub.command(&["journal", "salvage", "--yes"]).good();
+
+    stopped.hub.again();
+    // The first snapshot after it knows what the journal lost; the replay begins there.
+    let snapshots = stopped.hub.data_dir().join("snapshots");
+    stockfold_tests::until("a snapshot is written", || {
+        fs::read_dir(&snapshots).unwrap().flatten().find(|f| f.path().extension().is_some_and(|e| e == "snapshot"))
+    });
+    stopped.hub.replays_equal();
+    assert!(stopped.hub.stop().success());
+    stopped.goes_on();
+    let movements = stopped.hub.api().all("/movements?facility=damage");
+    let sum: i64 = movements.iter().map(|m| m["delta"].as_i64().unwrap()).sum();
+    assert_eq!(sum, stopped.readings, "the level is the sum of its movements");
+    let newest = movements.iter().map(|m| m["level_after"].as_i64().unwrap()).max();
+    assert_eq!(newest, Some(stopped.readings));
+}
+
+#[test]
 fn damage_at_any_place_is_refused_or_cut_but_never_passed_over() {
     let mut stopped = Stopped::new();
     let segment = stopped.segment();
