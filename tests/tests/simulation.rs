@@ -14,9 +14,12 @@
     reason = "a test may panic and print"
 )]
 
+#[path = "simulation/device.rs"]
+mod device;
+
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
     io,
     pin::pin,
@@ -39,6 +42,7 @@ use actors::{
     store::{ModelStore, OutboxMovement, Store},
 };
 use bytes::Bytes;
+use device::{Device, PORT, READINGS, Truth, id};
 use device_profiles::{
     DeviceId, FacilityId, ProfileHash, ShelfId, Sku, SlotId, profile::DEFAULT_PROFILE,
 };
@@ -47,7 +51,7 @@ use fold::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, sleep, timeout},
+    time::sleep,
 };
 use turmoil::net::{
     TcpListener, TcpStream,
@@ -55,15 +59,10 @@ use turmoil::net::{
 };
 
 const SHARD: u16 = 0;
-const PORT: u16 = 1_883;
 const SEEDS: u64 = 20;
 const DEVICES: u64 = 4;
-/// Readings a device has to tell.
-const READINGS: u64 = 800;
 /// Virtual time within which every device must have been heard, whatever happens.
 const LIFE: Duration = Duration::from_secs(600);
-/// A device that hears nothing for so long connects anew.
-const PATIENCE: Duration = Duration::from_millis(700);
 
 /// The clock of the simulated machine: it goes on while the hub is down.
 struct SimClock;
@@ -83,10 +82,6 @@ fn facility() -> FacilityId {
 
 fn options() -> Options {
     Options { segment_bytes: 16 << 10, ..Options::default() }
-}
-
-fn id(device: u64) -> String {
-    format!("d{device}")
 }
 
 fn master() -> Vec<Master> {
@@ -240,97 +235,6 @@ async fn take(read: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-async fn give(write: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
-    let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
-    out.extend_from_slice(bytes);
-    write.write_all(&out).await
-}
-
-/// What the devices know: the oracle.
-#[derive(Debug, Default)]
-struct Truth {
-    /// What each reading says.
-    deltas: BTreeMap<(u64, u64), i64>,
-    acknowledged: BTreeSet<(u64, u64)>,
-    repeated: u64,
-}
-
-/// A device that tells its readings, keeps what was not acknowledged, and sends that again.
-struct Device {
-    number: u64,
-    rng: SplitMix,
-    truth: Arc<Mutex<Truth>>,
-    /// Sent at least once and not acknowledged.
-    kept: BTreeSet<u64>,
-    next: u64,
-}
-
-impl Device {
-    async fn live(mut self) -> turmoil::Result {
-        while self.next <= READINGS || !self.kept.is_empty() {
-            // Whatever ends a connection, the next one goes on.
-            let _ = self.connection().await;
-            sleep(Duration::from_millis(self.rng.jitter_ms(200))).await;
-        }
-        Ok(())
-    }
-
-    async fn connection(&mut self) -> io::Result<()> {
-        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-        let stream = timeout(PATIENCE, TcpStream::connect(("hub", PORT))).await.map_err(late)??;
-        let (mut read, mut write) = stream.into_split();
-        give(&mut write, id(self.number).as_bytes()).await?;
-        for seq in self.kept.clone() {
-            self.truth.lock().unwrap().repeated += 1;
-            self.send(&mut write, seq).await?;
-        }
-        let mut heard = Instant::now();
-        loop {
-            if self.next <= READINGS {
-                let seq = self.next;
-                self.next += 1;
-                self.kept.insert(seq);
-                self.send(&mut write, seq).await?;
-                if self.rng.bits().is_multiple_of(9) {
-                    self.truth.lock().unwrap().repeated += 1;
-                    self.send(&mut write, seq).await?;
-                }
-            }
-            let pause = Duration::from_millis(self.rng.jitter_ms(60));
-            if self.kept.is_empty() {
-                if self.next > READINGS {
-                    return Ok(());
-                }
-                sleep(pause).await;
-                continue;
-            }
-            match timeout(pause, read.read_u64()).await {
-                Ok(seq) => {
-                    let seq = seq?;
-                    heard = Instant::now();
-                    self.kept.remove(&seq);
-                    self.truth.lock().unwrap().acknowledged.insert((self.number, seq));
-                }
-                Err(_) if heard.elapsed() > PATIENCE => return Err(io::ErrorKind::TimedOut.into()),
-                Err(_) => {}
-            }
-        }
-    }
-
-    async fn send(&self, write: &mut OwnedWriteHalf, seq: u64) -> io::Result<()> {
-        let delta = {
-            let mut truth = self.truth.lock().unwrap();
-            let new = [-3, -2, -1, 1, 2, 3, 4, 5, 6][(self.rng.bits() % 9) as usize];
-            *truth.deltas.entry((self.number, seq)).or_insert(new)
-        };
-        let mut bytes = seq.to_be_bytes().to_vec();
-        let reading =
-            format!(r#"{{"seq":{seq},"boot":"b","values":{{"sku":"sku","delta":{delta}}}}}"#);
-        bytes.extend_from_slice(reading.as_bytes());
-        give(write, &bytes).await
-    }
-}
-
 /// The answer of a store that never waits.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -374,9 +278,7 @@ fn simulate(seed: u64) -> Outcome {
     sim.host("hub", move || lives.clone().hub());
     for number in 0..DEVICES {
         let rng = SplitMix::new(seed << 8 | number);
-        let device =
-            Device { number, rng, truth: Arc::clone(&truth), kept: BTreeSet::new(), next: 1 };
-        sim.client(id(number), device.live());
+        sim.client(id(number), Device::new(number, rng, &truth).live());
     }
     let rng = SplitMix::new(!seed);
     let mut faults = [0; 5];

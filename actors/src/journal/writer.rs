@@ -21,9 +21,9 @@ use crate::ports::{
 };
 
 /// After a group of at least this many records the next one waits for company.
-pub const BUSY_RECORDS: usize = 32;
+pub const BUSY_RECORDS: usize = 8;
 /// How long it waits.
-pub const BUSY_WAIT: Duration = Duration::from_millis(2);
+pub const BUSY_WAIT: Duration = Duration::from_millis(4);
 /// With nothing to write the writer still looks at the clock this often, in milliseconds.
 const IDLE_MS: u64 = 500;
 

@@ -42,13 +42,13 @@ pub const RESTATED_LINES_MAX: usize = 1_000;
 const TICK_MS: u64 = 250;
 /// Device hours are written at most this often, in milliseconds; they are absolute, so only the newest counts.
 const LEDGER_MS: u64 = 1_000;
-/// A shard whose last batch had at least this many movements is busy: its next batch gathers for [`GATHER_MS`], because a
-/// row costs less the more changes of its line are committed at once.
-pub const BUSY_MOVEMENTS: usize = 400;
+/// A shard whose movements come at least this fast, in movements a second, is busy: its next batch gathers for
+/// [`GATHER_MS`], because a row costs less the more changes of its line are committed at once.
+pub const BUSY_PER_S: u128 = 20_000;
 /// A batch of this many movements does not gather any longer.
-pub const GATHERED_MOVEMENTS: usize = 2_000;
+pub const GATHERED_MOVEMENTS: usize = 4_000;
 /// How long a busy shard gathers, from the start of the commit before, in milliseconds.
-pub const GATHER_MS: u64 = 30;
+pub const GATHER_MS: u64 = 80;
 /// Without rows the position is written at most this often, in milliseconds.
 const EMPTY_COMMIT_MS: u64 = 1_000;
 
@@ -80,7 +80,7 @@ pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {
     /// Offset of the newest batch handed to the committer.
     sealed: u64,
     last_commit: Instant,
-    last_movements: usize,
+    busy: bool,
     gathering: bool,
     last_ledger: Instant,
     since_snapshot: u64,
@@ -112,7 +112,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             committing: false,
             sealed: parts.position.offset,
             last_commit: Instant::now(),
-            last_movements: 0,
+            busy: false,
             gathering: false,
             last_ledger: Instant::now(),
             since_snapshot: parts.board.stats.refolded.load(Relaxed),
@@ -191,7 +191,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
         }
         let gathered = self.last_commit.elapsed();
         let gather = Duration::from_millis(GATHER_MS);
-        if self.last_movements >= BUSY_MOVEMENTS
+        if self.busy
             && shard.pending_movements() < GATHERED_MOVEMENTS
             && !shard.is_urgent()
             && gathered < gather
@@ -205,7 +205,8 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             }
             return;
         }
-        self.last_movements = shard.pending_movements();
+        let movements = shard.pending_movements() as u128;
+        self.busy = movements * 1_000_000 >= BUSY_PER_S * gathered.as_micros().max(1);
         let batch = shard.seal(self.sealed, self.parts.position.term, ledger);
         if ledger {
             self.last_ledger = Instant::now();

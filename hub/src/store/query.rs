@@ -88,7 +88,7 @@ const MOVEMENTS_OLDEST_FIRST: &str = r#"
 SELECT shard, epoch, "offset", ordinal, facility, slot, sku, delta, level_after, cause, confidence, at, device, boot, seq,
        principal, fold_version
 FROM movement
-WHERE ($1::smallint IS NULL OR shard = $1) AND ($2::text IS NULL OR facility = $2) AND ($3::text IS NULL OR slot = $3)
+WHERE ($1::smallint IS NULL OR shard = $1) AND ($2::text IS NULL OR facility = $2) AND ($3::text IS NULL OR (slot = $3 AND hashtextextended(slot, 0) = hashtextextended($3, 0)))
   AND ($4::text IS NULL OR sku = $4) AND ($5::text IS NULL OR device = $5)
   AND ($6::smallint IS NULL OR (shard, epoch, "offset", ordinal) > ($6, $7, $8, $9))
 ORDER BY shard, epoch, "offset", ordinal LIMIT $10
@@ -98,7 +98,7 @@ const MOVEMENTS_NEWEST_FIRST: &str = r#"
 SELECT shard, epoch, "offset", ordinal, facility, slot, sku, delta, level_after, cause, confidence, at, device, boot, seq,
        principal, fold_version
 FROM movement
-WHERE ($1::smallint IS NULL OR shard = $1) AND ($2::text IS NULL OR facility = $2) AND ($3::text IS NULL OR slot = $3)
+WHERE ($1::smallint IS NULL OR shard = $1) AND ($2::text IS NULL OR facility = $2) AND ($3::text IS NULL OR (slot = $3 AND hashtextextended(slot, 0) = hashtextextended($3, 0)))
   AND ($4::text IS NULL OR sku = $4) AND ($5::text IS NULL OR device = $5)
   AND ($6::smallint IS NULL OR (shard, epoch, "offset", ordinal) < ($6, $7, $8, $9))
 ORDER BY shard DESC, epoch DESC, "offset" DESC, ordinal DESC LIMIT $10
