@@ -1,6 +1,6 @@
 //! The load's facility: device `load-0000` … each with a slot of its own.
 
-use crate::load::template::{Kind, UNIT_G};
+use crate::load::template::{CELLS, Kind, UNIT_G};
 use serde_json::{Value, json};
 
 /// Facility id.
@@ -22,6 +22,11 @@ pub fn slot_id(index: usize) -> String {
     format!("slot-{index:04}")
 }
 
+/// Id of the slot on cell `cell` of device number `index`.
+fn cell_slot_id(index: usize, cell: u64) -> String {
+    format!("{}-{cell}", slot_id(index))
+}
+
 /// Id of the SKU of device number `index`.
 pub(super) fn sku_id(index: usize) -> String {
     format!("LOAD-{:02}", index % SKUS)
@@ -35,14 +40,25 @@ pub fn layout(devices: usize, kind: Kind) -> Value {
         Kind::Stock => "scan",
         Kind::Weight => "weight",
     };
+    let slots: Vec<(usize, String)> = match kind {
+        Kind::Stock => (0..devices).map(|i| (i, slot_id(i))).collect(),
+        Kind::Weight => (0..devices)
+            .flat_map(|i| (0..CELLS).map(move |cell| (i, cell_slot_id(i, cell))))
+            .collect(),
+    };
     let each =
         |body: &dyn Fn(usize) -> Value, count: usize| -> Value { (0..count).map(body).collect() };
     let device = |i: usize| {
-        let mut body = json!({"id": device_id(i), "facility": FACILITY, "slot": slot_id(i)});
-        if kind == Kind::Weight {
-            body["channels"] = json!([{
-                "channel": "0", "slot": slot_id(i), "division_mg": 1_000, "noise_mg": 500, "zero_mg": 0,
-            }]);
+        let mut body = json!({"id": device_id(i), "facility": FACILITY});
+        match kind {
+            Kind::Stock => body["slot"] = slot_id(i).into(),
+            Kind::Weight => {
+                let channel = |cell: u64| json!({
+                    "channel": cell.to_string(), "slot": cell_slot_id(i, cell),
+                    "division_mg": 1_000, "noise_mg": 500, "zero_mg": 0,
+                });
+                body["channels"] = (0..CELLS).map(channel).collect();
+            }
         }
         body
     };
@@ -53,15 +69,15 @@ pub fn layout(devices: usize, kind: Kind) -> Value {
             let id = shelf(s * SLOTS_PER_SHELF);
             json!({"facility": FACILITY, "id": id, "name": id, "zone": "zone-1"})
         }, devices.div_ceil(SLOTS_PER_SHELF)),
-        "slots": each(&|i| {
-            json!({"facility": FACILITY, "id": slot_id(i), "shelf": shelf(i)})
-        }, devices),
+        "slots": slots.iter().map(|(i, id)| {
+            json!({"facility": FACILITY, "id": id, "shelf": shelf(*i)})
+        }).collect::<Value>(),
         "skus": each(&|i| json!({
             "id": sku_id(i), "name": format!("Load test item {i}"), "unit_weight_mg": UNIT_G * 1_000, "unit_sigma_mg": 0,
         }), SKUS.min(devices)),
-        "planogram": each(&|i| {
-            json!({"facility": FACILITY, "slot": slot_id(i), "sku": sku_id(i), "source": source})
-        }, devices),
+        "planogram": slots.iter().map(|(i, id)| {
+            json!({"facility": FACILITY, "slot": id, "sku": sku_id(*i), "source": source})
+        }).collect::<Value>(),
         "devices": each(&device, devices),
     })
 }
@@ -74,12 +90,12 @@ mod tests {
     fn every_device_has_its_slot_line_and_channel() {
         let l = layout(120, Kind::Weight);
         let count = |key: &str| l[key].as_array().unwrap().len();
-        assert_eq!((count("devices"), count("slots"), count("planogram")), (120, 120, 120));
+        assert_eq!((count("devices"), count("slots"), count("planogram")), (120, 720, 720));
         assert_eq!((count("shelves"), count("skus")), (3, 20));
         assert_eq!(l["devices"][119]["id"], "load-0119");
-        assert_eq!(l["devices"][119]["channels"][0]["slot"], "slot-0119");
-        assert_eq!(l["planogram"][119]["source"], "weight");
-        assert_eq!(l["slots"][119]["shelf"], "shelf-002");
+        assert_eq!(l["devices"][119]["channels"][5]["slot"], "slot-0119-5");
+        assert_eq!(l["planogram"][719]["source"], "weight");
+        assert_eq!(l["slots"][719]["shelf"], "shelf-002");
         assert!(layout(1, Kind::Stock)["devices"][0].get("channels").is_none());
     }
 }

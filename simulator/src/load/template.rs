@@ -12,7 +12,10 @@ const SEQ_COLUMNS: usize = 10;
 const GRAM_COLUMNS: usize = 6;
 /// Packet ids in use, from 1.
 const IDS: u64 = 65_535;
-/// Frames from one plateau to the next.
+/// Load cells of a device; frame `seq` is of cell `(seq - 1) % CELLS`, so a device that sends `CELLS` frames together has
+/// measured all its cells at one moment.
+pub const CELLS: u64 = 6;
+/// Frames of a cell from one plateau to the next.
 pub(super) const CYCLE_FRAMES: u64 = 10;
 /// Frames of a cycle in which the goods move.
 const MOVING_FRAMES: u64 = 2;
@@ -40,24 +43,25 @@ impl Kind {
         }
     }
 
-    /// Units on a device's slot when its frames 1 to `frames` have all counted; for weight, of complete plateaus.
-    #[must_use]
-    pub fn level_after(self, frames: u64) -> u64 {
-        match self {
-            Self::Stock => frames,
-            Self::Weight => match frames / CYCLE_FRAMES {
-                0 => 0,
-                cycles => units(cycles - 1),
-            },
-        }
-    }
-
-    /// Movements that frames 1 to `frames` of a device make; the first plateau's is the slot's first quantity.
+    /// Movements that frames 1 to `frames` of a device make at least: those of complete plateaus, the first of which is a
+    /// slot's first quantity. A plateau may be believed before its last frame, so there may be up to one more a cell.
     #[must_use]
     pub fn movements(self, frames: u64) -> u64 {
         match self {
             Self::Stock => frames,
-            Self::Weight => frames / CYCLE_FRAMES,
+            Self::Weight => {
+                let of_cell = |cell: u64| (frames + CELLS - 1 - cell) / CELLS;
+                (0..CELLS).map(|cell| of_cell(cell) / CYCLE_FRAMES).sum()
+            }
+        }
+    }
+
+    /// Most movements beyond [`Kind::movements`] that unfinished plateaus may have made.
+    #[must_use]
+    pub fn unfinished(self) -> u64 {
+        match self {
+            Self::Stock => 0,
+            Self::Weight => CELLS,
         }
     }
 }
@@ -84,8 +88,8 @@ pub(super) struct Template {
     packet: Vec<u8>,
     id_at: usize,
     seq_at: usize,
-    /// Where grams and the stable bit stand; `None` for stock.
-    weight_at: Option<(usize, usize)>,
+    /// Where grams, the stable bit and the cell stand; `None` for stock.
+    weight_at: Option<(usize, usize, usize)>,
 }
 
 impl Template {
@@ -107,7 +111,8 @@ impl Template {
         Self {
             id_at: payload_at - properties - 2,
             seq_at: find(r#""seq":"#),
-            weight_at: (kind == Kind::Weight).then(|| (find(r#""g":"#), find(r#""stable":"#))),
+            weight_at: (kind == Kind::Weight)
+                .then(|| (find(r#""g":"#), find(r#""stable":"#), find(r#""ch":""#))),
             packet,
         }
     }
@@ -122,8 +127,10 @@ impl Template {
         }
         frame[self.id_at..self.id_at + 2].copy_from_slice(&id_of(seq).to_be_bytes());
         digits(&mut frame[self.seq_at..self.seq_at + SEQ_COLUMNS], seq);
-        if let Some((grams_at, stable_at)) = self.weight_at {
-            let (cycle, k) = ((seq - 1) / CYCLE_FRAMES, (seq - 1) % CYCLE_FRAMES);
+        if let Some((grams_at, stable_at, cell_at)) = self.weight_at {
+            let (index, cell) = ((seq - 1) / CELLS, (seq - 1) % CELLS);
+            let (cycle, k) = (index / CYCLE_FRAMES, index % CYCLE_FRAMES);
+            frame[cell_at] = b'0' + cell as u8;
             let moving = k < MOVING_FRAMES;
             // A hand presses on the goods while they move.
             let grams = units(cycle) * UNIT_G + if moving { 1_137 + 400 * k } else { 0 };
@@ -169,11 +176,11 @@ mod tests {
             assert_eq!(payload, json!({"seq": 70_001, "boot": "b00t", "values": values}));
             assert_eq!((first, id), (0x32, 4_466));
             assert_eq!(frame(Kind::Stock, version, 9_999_999_999, true).0, 0x3a);
-            let (_, payload, _) = frame(Kind::Weight, version, 13, false);
-            let values = json!({"g": 5_500, "stable": true, "ch": "0"});
-            assert_eq!(payload, json!({"seq": 13, "boot": "b00t", "values": values}));
+            let (_, payload, _) = frame(Kind::Weight, version, 76, false);
+            let values = json!({"g": 5_500, "stable": true, "ch": "3"});
+            assert_eq!(payload, json!({"seq": 76, "boot": "b00t", "values": values}));
         }
-        let (_, payload, _) = frame(Kind::Weight, Version::V3, 12, false);
+        let (_, payload, _) = frame(Kind::Weight, Version::V3, 67, false);
         assert_eq!(payload["values"], json!({"g": 7_037, "stable": false, "ch": "0"}));
     }
 
@@ -191,9 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn levels_follow_from_frames() {
-        assert_eq!((Kind::Stock.level_after(7), Kind::Stock.movements(7)), (7, 7));
-        let weight = |n| (Kind::Weight.level_after(n), Kind::Weight.movements(n));
-        assert_eq!([weight(9), weight(10), weight(29)], [(0, 0), (10, 1), (11, 2)]);
+    fn movements_follow_from_frames() {
+        assert_eq!(Kind::Stock.movements(7), 7);
+        // The tenth frame of the first cell is frame 55, of the last frame 60.
+        let weight = |n| Kind::Weight.movements(n);
+        assert_eq!([weight(54), weight(55), weight(60), weight(120)], [0, 1, 6, 12]);
     }
 }

@@ -68,9 +68,9 @@ pub struct Load {
     /// Measured seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Readings that a device sends at once.
-    #[arg(long, default_value_t = 1)]
-    burst: u32,
+    /// Readings that a device sends at once: 1, and for weights all its cells, unless said otherwise.
+    #[arg(long)]
+    burst: Option<u32>,
 }
 
 fn main() -> anyhow::Result<()> {
