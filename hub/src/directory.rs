@@ -86,6 +86,11 @@ impl Directory {
                 fresh.insert(row.id.clone(), same);
                 continue;
             }
+            stale.push((row.id.clone(), generation));
+            if row.profile.is_empty() {
+                // Its profile is not in the facility's journal yet; the publication that brings it reloads.
+                continue;
+            }
             let profile = profiles
                 .entry(row.profile.clone())
                 .or_insert_with(|| match Profile::parse(&row.profile) {
@@ -96,7 +101,6 @@ impl Directory {
                     }
                 })
                 .clone();
-            stale.push((row.id.clone(), generation));
             let ids = (DeviceId::parse(&row.id), FacilityId::parse(&row.facility));
             let (Some(profile), (Ok(id), Ok(facility))) = (profile, ids) else { continue };
             let shard = row.shard;

@@ -72,7 +72,8 @@ impl Points {
         // Most frames change stock and are no series; telling so must cost next to nothing.
         if record.kind == wire::KIND_FRAME
             && let Some((hash, stream)) = wire::frame_stream(&record.payload)
-            && let Some(stream) = self.profiles.get(&hash).and_then(|profile| profile.stream(stream))
+            && let Some(stream) =
+                self.profiles.get(&hash).and_then(|profile| profile.stream(stream))
             && matches!(stream.kind, Kind::Stock(_) | Kind::Scan(_))
         {
             return;

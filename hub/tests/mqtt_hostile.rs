@@ -1,6 +1,11 @@
 //! Bad input without sockets, each by name, and fuzzed sessions: refused with its reason, never a panic.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test may panic")]
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test may panic"
+)]
 
 mod mqtt_support;
 

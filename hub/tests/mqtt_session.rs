@@ -1,7 +1,12 @@
 //! The protocol without sockets: acknowledgements, QoS 2, sessions, subscriptions, wills, limits.
 //! Packets are made and read by hand in `mqtt_support`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test may panic")]
-
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test may panic"
+)]
 
 mod mqtt_support;
 

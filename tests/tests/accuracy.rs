@@ -170,29 +170,21 @@ impl Folded {
             });
         }
         for event in effects.events {
-            match event.kind {
-                EventKind::DiscrepancyOpened(o) => {
-                    self.open.insert((self.offset, event.ordinal), self.seen.discrepancies.len());
-                    self.closed.push(None);
-                    self.seen.discrepancies.push(SeenDiscrepancy {
-                        slot: event.slot.unwrap().to_string(),
-                        at: self.base.virtual_us(event.at.0),
-                        open: true,
-                    });
-                }
-                EventKind::DiscrepancyClosed(closed) => {
-                    let opened = self.open.remove(&(closed.offset, closed.ordinal));
-                    let opened = opened.expect("only an open discrepancy closes");
-                    self.seen.discrepancies[opened].open = false;
-                    self.closed[opened] = Some(self.base.virtual_us(event.at.0));
-                }
-                EventKind::Refused { reason, .. } => {
-                    *self.refused.entry(reason.code()).or_default() += 1;
-                }
-                EventKind::DeviceRebooted { .. }
-                | EventKind::SourceLoss { .. }
-                | EventKind::EntryQuarantined { .. }
-                | EventKind::FoldUpgraded { .. } => {}
+            let at = self.base.virtual_us(event.at.0);
+            if let EventKind::DiscrepancyOpened(_) = &event.kind {
+                let slot = event.slot.as_ref().unwrap().to_string();
+                self.open.insert((self.offset, event.ordinal), self.seen.discrepancies.len());
+                self.seen.discrepancies.push(SeenDiscrepancy { slot, at, open: true });
+                self.closed.push(None);
+            }
+            if let EventKind::DiscrepancyClosed(closed) = &event.kind {
+                let opened = self.open.remove(&(closed.offset, closed.ordinal));
+                let opened = opened.expect("only an open discrepancy closes");
+                self.seen.discrepancies[opened].open = false;
+                self.closed[opened] = Some(at);
+            }
+            if let EventKind::Refused { reason, .. } = &event.kind {
+                *self.refused.entry(reason.code()).or_default() += 1;
             }
         }
         if let Some((device, hour)) = effects.ledger_closed {

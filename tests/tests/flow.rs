@@ -30,7 +30,9 @@ fn a_played_shop_is_right() {
     let token = fs::read_to_string(hub.data_dir().join("admin-token")).unwrap();
     let played = Ran::of(
         Command::new(stockfold_sim())
-            .args(["play", "demo", "--for", "20", "--verify", "--json", "--seed", "7"])
+            .args([
+                "play", "demo", "--for", "22", "--speed", "2", "--verify", "--json", "--seed", "7",
+            ])
             .args(["--hub", hub.api().origin(), "--mqtt", &hub.mqtt().to_string()])
             .env("STOCKFOLD_TOKEN", token.trim()),
     );

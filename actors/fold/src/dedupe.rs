@@ -114,6 +114,11 @@ impl Boots {
         }
     }
 
+    /// The newest boot has this name; an older one's frames tell of the past.
+    pub fn is_newest(&self, boot: Option<&str>) -> bool {
+        self.boots.last().is_none_or(|newest| newest.id.as_deref() == boot)
+    }
+
     fn named(&mut self, id: &str, seq: u64) -> Seen {
         if let Some(at) = self.boots.iter().rposition(|b| b.id.as_deref() == Some(id)) {
             return self.boots[at].observe(seq);

@@ -80,18 +80,17 @@ impl State {
         let Some(stream) = profile.stream(&frame.stream) else {
             return Err((Outcome::Rejected(Reason::UnknownStream), frame.stream.clone()));
         };
-        let rebooted = match (stream.dedupe, reading.seq) {
+        match (stream.dedupe, reading.seq) {
             (Dedupe::Payload, _) => {
                 if device.repeats_payload(&frame.stream, &frame.raw, self.now) {
                     return Err((Outcome::Duplicate, String::new()));
                 }
-                false
             }
             (Dedupe::Seq | Dedupe::Level, Some(seq)) => {
-                observe_seq(device, &reading, seq, entry, frame, effects)?
+                observe_seq(device, &reading, seq, entry, frame, effects)?;
             }
-            (Dedupe::Seq | Dedupe::Level, None) => false,
-        };
+            (Dedupe::Seq | Dedupe::Level, None) => {}
+        }
         let taken = device.clock.sample_time(self.now, reading.device_us);
         let origin = Origin {
             offset: entry.position.offset,
@@ -124,7 +123,7 @@ impl State {
                 Measurement::Weight { channel, mass, stable } => {
                     let StreamKind::Weight(map) = &stream.kind else { continue };
                     let sample = (taken, *mass, *stable);
-                    self.weighed(&origin, effects, channel, sample, rebooted, map)
+                    self.weighed(&origin, effects, channel, sample, map)
                 }
             };
             match result {
@@ -248,7 +247,6 @@ impl State {
         effects: &mut Effects,
         channel: &device_profiles::Channel,
         sample: (crate::HubTime, device_profiles::Milligrams, Option<bool>),
-        rebooted: bool,
         map: &device_profiles::profile::WeightMap,
     ) -> Result<(), Refusal> {
         let Some(id) = &origin.device else { return Ok(()) };
@@ -260,8 +258,9 @@ impl State {
             )
         };
         let Some(index) = device.cell_index(channel) else { return Err(unbound()) };
+        let newest = origin.seq.is_none() || device.boots.is_newest(origin.boot.as_deref());
         let cell = &mut device.cells[index];
-        if cell.is_late(origin.seq, rebooted) {
+        if !newest || cell.is_late(origin.seq) {
             return Ok(());
         }
         let Some(slot) = self.slots.get_mut(cell.spec.slot.as_str()) else { return Err(unbound()) };
@@ -305,7 +304,7 @@ fn observe_seq(
     entry: &Entry,
     frame: &Frame,
     effects: &mut Effects,
-) -> Result<bool, Refusal> {
+) -> Result<(), Refusal> {
     match device.boots.observe(reading.boot.as_deref(), seq, frame.fresh_session, &frame.raw) {
         Seen::Duplicate => Err((Outcome::Duplicate, String::new())),
         Seen::TooOld => Err(quarantined(
@@ -323,9 +322,9 @@ fn observe_seq(
                     sku: None,
                 });
             };
-            let anew = rebooted.is_some();
             if let Some(boot) = rebooted {
                 device.clock.reboot();
+                device.cells.iter_mut().for_each(weight::Cell::restart);
                 tell(EventKind::DeviceRebooted { boot });
             }
             if skipped > 0 {
@@ -333,7 +332,7 @@ fn observe_seq(
                     device.ledger.counts.source_lost.saturating_add(skipped);
                 tell(EventKind::SourceLoss { frames: skipped });
             }
-            Ok(anew)
+            Ok(())
         }
     }
 }

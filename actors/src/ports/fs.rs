@@ -67,6 +67,11 @@ impl Fs for RealFs {
     }
 
     fn create_zeroed(&self, name: &str, bytes: u64) -> io::Result<()> {
+        // A draft that fills the disk to the brim before it fails would make everybody else fail too.
+        let stat = rustix::fs::statvfs(&self.dir)?;
+        if stat.f_bavail.saturating_mul(stat.f_frsize) < bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         // Written under another name first: a half-filled file must never look like a segment.
         let draft = self.dir.join(format!("{name}.new"));
         let fill = || -> io::Result<()> {

@@ -18,13 +18,13 @@ use std::{
 };
 
 use actix::prelude::*;
-use device_profiles::{FacilityId, Sku, SlotId, Units};
 use fold::{Body, FOLD_VERSION, Principal, wire};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     BATCH_ROWS_MAX, Board, Shard,
     committer::{Commit, Committer, Fence},
+    start::Lacking,
 };
 use crate::{
     guardian::{End, Status},
@@ -68,7 +68,7 @@ pub(super) struct Parts<F: Fs, S: Store, N: SnapshotStore> {
     pub shard: Shard,
     pub position: ShardPosition,
     /// What the states lack after a salvage.
-    pub lacking: Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)>,
+    pub lacking: Lacking,
 }
 
 pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {

@@ -61,6 +61,9 @@ impl StartError {
     }
 }
 
+/// What re-folded states lack of what is committed: by facility, the lines and by how many units.
+pub type Lacking = Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)>;
+
 /// A shard at the store's position.
 pub struct Begun {
     /// Its states.
@@ -70,7 +73,7 @@ pub struct Begun {
     /// Offset of the snapshot it came from; 0 = from the beginning.
     pub snapshot: u64,
     /// What the states lack of what is committed, because salvage gave up records on the way.
-    pub lacking: Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)>,
+    pub lacking: Lacking,
 }
 
 /// The facility of entries that name none readable.
@@ -146,12 +149,8 @@ fn is_restated<F: Fs>(id: u16, journal: &Journal<F>, after: u64) -> Result<bool,
 }
 
 /// Differences between the committed levels and the re-folded ones, by facility.
-async fn lacking<S: Store>(
-    id: u16,
-    shard: &Shard,
-    store: &S,
-) -> Result<Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)>, StartError> {
-    let mut found: Vec<(FacilityId, Vec<(SlotId, Sku, Units)>)> = Vec::new();
+async fn lacking<S: Store>(id: u16, shard: &Shard, store: &S) -> Result<Lacking, StartError> {
+    let mut found = Lacking::new();
     for (facility, committed) in store.levels(id).await? {
         let folded = shard
             .state(facility.as_str())

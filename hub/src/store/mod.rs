@@ -54,7 +54,9 @@ pub enum OpenError {
     )]
     Migrate(#[source] sqlx::migrate::MigrateError),
     /// Fewer shards than before.
-    #[error("[shards] count is {count}, but facilities live in {needed} shards. It may grow, never shrink: set it to {needed}")]
+    #[error(
+        "[shards] count is {count}, but facilities live in {needed} shards. It may grow, never shrink: set it to {needed}"
+    )]
     Shards {
         /// As configured.
         count: u16,

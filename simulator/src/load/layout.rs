@@ -53,10 +53,12 @@ pub fn layout(devices: usize, kind: Kind) -> Value {
         match kind {
             Kind::Stock => body["slot"] = slot_id(i).into(),
             Kind::Weight => {
-                let channel = |cell: u64| json!({
-                    "channel": cell.to_string(), "slot": cell_slot_id(i, cell),
-                    "division_mg": 1_000, "noise_mg": 500, "zero_mg": 0,
-                });
+                let channel = |cell: u64| {
+                    json!({
+                        "channel": cell.to_string(), "slot": cell_slot_id(i, cell),
+                        "division_mg": 1_000, "noise_mg": 500, "zero_mg": 0,
+                    })
+                };
                 body["channels"] = (0..CELLS).map(channel).collect();
             }
         }

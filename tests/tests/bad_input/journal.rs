@@ -126,7 +126,10 @@ fn what_salvage_gives_up_still_counts_once_where_it_was_committed() {
     // The first snapshot after it knows what the journal lost; the replay begins there.
     let snapshots = stopped.hub.data_dir().join("snapshots");
     stockfold_tests::until("a snapshot is written", || {
-        fs::read_dir(&snapshots).unwrap().flatten().find(|f| f.path().extension().is_some_and(|e| e == "snapshot"))
+        fs::read_dir(&snapshots)
+            .unwrap()
+            .flatten()
+            .find(|f| f.path().extension().is_some_and(|e| e == "snapshot"))
     });
     stopped.hub.replays_equal();
     assert!(stopped.hub.stop().success());

@@ -101,10 +101,15 @@ impl Cell {
         (self.spec.noise.0 as f64).max(self.spec.division.0 as f64 * 0.29).max(1.0)
     }
 
+    /// The device started anew: its numbers begin again, on every channel.
+    pub fn restart(&mut self) {
+        self.last_seq = None;
+    }
+
     /// Whether a frame with this sequence number is older than one already weighed. A mass out of order says nothing.
-    pub fn is_late(&mut self, seq: Option<u64>, rebooted: bool) -> bool {
+    pub fn is_late(&mut self, seq: Option<u64>) -> bool {
         let late = match (seq, self.last_seq) {
-            (Some(seq), Some(last)) => seq < last && !rebooted,
+            (Some(seq), Some(last)) => seq < last,
             (Some(_), None) | (None, _) => false,
         };
         if !late {

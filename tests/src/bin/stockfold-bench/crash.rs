@@ -32,7 +32,13 @@ const DATABASE_EVERY: u32 = 5;
 pub fn run(kills: u32, rate: f64) -> anyhow::Result<()> {
     let mut hub = BenchHub::start()?;
     let passwords = load::enrol(&hub.client()?, CONNECTIONS, Kind::Stock)?;
-    let mut plan = Plan::new(&hub.mqtt, passwords, Kind::Stock, rate, Duration::from_secs(u64::from(kills) * 12 + 30));
+    let mut plan = Plan::new(
+        &hub.mqtt,
+        passwords,
+        Kind::Stock,
+        rate,
+        Duration::from_secs(u64::from(kills) * 12 + 30),
+    );
     plan.warm_up = Duration::from_secs(1);
     plan.drain = Duration::from_secs(60);
     let record = Record::new(&plan)?;
@@ -56,7 +62,9 @@ pub fn run(kills: u32, rate: f64) -> anyhow::Result<()> {
                 let database = kill.is_multiple_of(DATABASE_EVERY);
                 if database {
                     for pid in process::with_cwd(&hub.cluster()) {
-                        std::process::Command::new("kill").args(["-9", &pid.to_string()]).status()?;
+                        std::process::Command::new("kill")
+                            .args(["-9", &pid.to_string()])
+                            .status()?;
                     }
                 }
                 hub.kill()?;
@@ -67,7 +75,11 @@ pub fn run(kills: u32, rate: f64) -> anyhow::Result<()> {
                 let what = if database { "hub, database" } else { "hub" };
                 let (_, acked) = record.totals();
                 let equal = report["equal"] == true;
-                eprintln!("{kill:>4}  {what:<13} {acked:>13} {:>10} {:>8}", took.as_millis(), if equal { "equal" } else { "DIFFERS" });
+                eprintln!(
+                    "{kill:>4}  {what:<13} {acked:>13} {:>10} {:>8}",
+                    took.as_millis(),
+                    if equal { "equal" } else { "DIFFERS" }
+                );
                 ensure!(equal, "the replay differs after kill {kill}: {report}");
             }
             Ok(())

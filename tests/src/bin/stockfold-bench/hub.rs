@@ -39,7 +39,13 @@ impl BenchHub {
     pub fn start_with(database: Option<String>) -> anyhow::Result<Self> {
         // As root the hub runs PostgreSQL as another user, who must get through to it.
         let dir = tempfile::Builder::new().prefix("sfbench").tempdir_in("/var/tmp")?;
-        let mut hub = Self { dir, child: None, database, http: "127.0.0.1:0".into(), mqtt: "127.0.0.1:0".into() };
+        let mut hub = Self {
+            dir,
+            child: None,
+            database,
+            http: "127.0.0.1:0".into(),
+            mqtt: "127.0.0.1:0".into(),
+        };
         hub.launch()?;
         Ok(hub)
     }
@@ -67,7 +73,10 @@ impl BenchHub {
             .arg(self.data())
             .env("STOCKFOLD__HTTP__BIND", &self.http)
             .env("STOCKFOLD__MQTT__BIND", &self.mqtt)
-            .env("STOCKFOLD__LOG__FILTER", std::env::var("STOCKFOLD_BENCH_LOG").unwrap_or("warn,hub=info,actors=info".into()))
+            .env(
+                "STOCKFOLD__LOG__FILTER",
+                std::env::var("STOCKFOLD_BENCH_LOG").unwrap_or("warn,hub=info,actors=info".into()),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -89,7 +98,9 @@ impl BenchHub {
                 let log = std::fs::read_to_string(self.log()).unwrap_or_default();
                 bail!("the hub did not get ready; its log:\n{log}");
             };
-            let word = |prefix: &str| line.split_whitespace().find_map(|w| w.strip_prefix(prefix)).map(str::to_owned);
+            let word = |prefix: &str| {
+                line.split_whitespace().find_map(|w| w.strip_prefix(prefix)).map(str::to_owned)
+            };
             if line.contains("/api/v1") {
                 http = word("http://").and_then(|w| w.split('/').next().map(str::to_owned));
             }
@@ -130,9 +141,7 @@ impl BenchHub {
             Some(url) => url.parse().unwrap_or_else(|_| PgConnectOptions::new_without_pgpass()),
             None => PgConnectOptions::new_without_pgpass().socket(sockets(&self.data())),
         };
-        options
-            .username("stockfold")
-            .database("stockfold")
+        options.username("stockfold").database("stockfold")
     }
 
     /// kill -9.

@@ -26,7 +26,10 @@ pub fn percentile_ms(sorted_us: &[u64], p: f64) -> f64 {
 pub fn run(name: &str, kind: Kind, load: &Load, default_rate: f64) -> anyhow::Result<()> {
     let rate = load.rate.unwrap_or(default_rate);
     let hub = BenchHub::start()?;
-    eprintln!("{name}: {rate} readings/s from {} connections for {} s", load.connections, load.seconds);
+    eprintln!(
+        "{name}: {rate} readings/s from {} connections for {} s",
+        load.connections, load.seconds
+    );
     let passwords = load::enrol(&hub.client()?, load.connections, kind)?;
     let mut plan = Plan::new(&hub.mqtt, passwords, kind, rate, Duration::from_secs(load.seconds));
     plan.warm_up = Duration::from_secs(WARM_UP_S);
@@ -114,7 +117,13 @@ struct Sampled {
     rss_bytes: u64,
 }
 
-fn sample(record: &Arc<Record>, seen: &probe::Seen, cluster: &std::path::Path, pid: u32, plan: &Plan) -> Sampled {
+fn sample(
+    record: &Arc<Record>,
+    seen: &probe::Seen,
+    cluster: &std::path::Path,
+    pid: u32,
+    plan: &Plan,
+) -> Sampled {
     let look = Duration::from_millis(20);
     while record.started_us().is_none() && !record.is_stopped() {
         std::thread::sleep(look);

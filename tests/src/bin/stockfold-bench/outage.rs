@@ -26,7 +26,13 @@ pub fn run(away_s: u64, rate: f64) -> anyhow::Result<()> {
     let server = Server::start()?;
     let hub = BenchHub::start_with(Some(server.url()))?;
     let passwords = load::enrol(&hub.client()?, CONNECTIONS, Kind::Stock)?;
-    let mut plan = Plan::new(&hub.mqtt, passwords, Kind::Stock, rate, Duration::from_secs(2 * CALM_S + away_s));
+    let mut plan = Plan::new(
+        &hub.mqtt,
+        passwords,
+        Kind::Stock,
+        rate,
+        Duration::from_secs(2 * CALM_S + away_s),
+    );
     plan.warm_up = Duration::from_secs(1);
     let record = Record::new(&plan)?;
     let (summary, catch_up) = std::thread::scope(|scope| -> anyhow::Result<_> {
@@ -77,7 +83,10 @@ pub fn run(away_s: u64, rate: f64) -> anyhow::Result<()> {
         "duplicated": doubled,
     });
     println!("{result}");
-    ensure!(lost == 0 && doubled == 0 && summary.unacknowledged == 0, "readings were lost, doubled or not acknowledged");
+    ensure!(
+        lost == 0 && doubled == 0 && summary.unacknowledged == 0,
+        "readings were lost, doubled or not acknowledged"
+    );
     Ok(())
 }
 
@@ -89,7 +98,9 @@ fn movements(server: &Server, start: bool) -> anyhow::Result<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut connection = PgConnection::connect_with(&server.options()).await?;
-        let level: Option<i64> = sqlx::query_scalar("SELECT sum(quantity)::bigint FROM sku_total").fetch_one(&mut connection).await?;
+        let level: Option<i64> = sqlx::query_scalar("SELECT sum(quantity)::bigint FROM sku_total")
+            .fetch_one(&mut connection)
+            .await?;
         Ok(level.unwrap_or(0).unsigned_abs())
     })
 }
@@ -111,10 +122,11 @@ impl Server {
             .context("PostgreSQL is not installed")?;
         let root = std::fs::read_to_string("/proc/self/status")?.contains("\nUid:\t0\t");
         let passwd = std::fs::read_to_string("/etc/passwd")?;
-        let user = passwd.lines().find(|l| l.starts_with("postgres:")).filter(|_| root).and_then(|line| {
-            let mut ids = line.split(':').skip(2);
-            Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
-        });
+        let user =
+            passwd.lines().find(|l| l.starts_with("postgres:")).filter(|_| root).and_then(|line| {
+                let mut ids = line.split(':').skip(2);
+                Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
+            });
         if let Some((uid, gid)) = user {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid))?;
         }
@@ -141,7 +153,10 @@ impl Server {
     }
 
     fn launch(&self) -> anyhow::Result<()> {
-        let options = format!("-c listen_addresses= -c unix_socket_directories={} -c shared_buffers=256MB", self.path());
+        let options = format!(
+            "-c listen_addresses= -c unix_socket_directories={} -c shared_buffers=256MB",
+            self.path()
+        );
         self.run("pg_ctl", &["-D", "data", "-l", "log", "-w", "-o", &options, "start"])
     }
 
@@ -154,7 +169,10 @@ impl Server {
     }
 
     fn options(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass().socket(Path::new(&self.path())).username("stockfold").database("stockfold")
+        PgConnectOptions::new_without_pgpass()
+            .socket(Path::new(&self.path()))
+            .username("stockfold")
+            .database("stockfold")
     }
 }
 

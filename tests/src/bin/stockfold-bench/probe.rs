@@ -45,7 +45,9 @@ impl Seen {
         if !(1..=self.frames_per_device).contains(&seq) {
             return None;
         }
-        self.at.get(device * usize::try_from(self.frames_per_device).ok()? + usize::try_from(seq).ok()? - 1)
+        self.at.get(
+            device * usize::try_from(self.frames_per_device).ok()? + usize::try_from(seq).ok()? - 1,
+        )
     }
 
     /// When the movement of a frame was seen, in microseconds of the record.
