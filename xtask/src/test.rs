@@ -6,6 +6,8 @@ use crate::{debian, licences, program, python, step, summary::Summary};
 
 /// Kills of the crash ring in a usual run, and in a long one.
 const KILLS: (&str, &str) = ("10", "50");
+/// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
+const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
 const BENCHES: [&str; 5] = ["rated", "ingest", "ingest-weight", "idle", "outage"];
 
@@ -54,6 +56,8 @@ fn whole(summary: &mut Summary, long: bool) -> anyhow::Result<()> {
     // --show-output brings up what a test printed of a skip.
     let tests = ["test", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"];
     step::cargo(summary, "tests", &tests)?;
+    let properties = ["test", "--locked", "--config", CASES, "-p", "fold", "--test", "properties"];
+    step::cargo(summary, "properties", &properties)?;
     if !step::cargo(summary, "release", &program::build_all_args(true))? {
         return Ok(());
     }

@@ -173,8 +173,13 @@ fn run(state: &mut State, entries: &[Entry]) -> Vec<Effects> {
     entries.iter().map(|entry| state.apply(entry)).collect()
 }
 
+/// Cases of each property; CI asks for more.
+fn cases() -> u32 {
+    std::env::var("STOCKFOLD_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(700)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 700, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     /// Same entries, same effects; and where a batch ends, or a snapshot is taken and restored, changes nothing.
     #[test]

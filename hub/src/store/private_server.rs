@@ -17,7 +17,7 @@ use std::{
     fs, io,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -133,10 +133,7 @@ impl PrivateServer {
             tracing::info!(cluster = %server.cluster.display(), "attached to the running PostgreSQL");
         } else {
             server.make_cluster()?;
-            server.clear_stale_locks()?;
-            server.spawn()?;
-            server.began = true;
-            server.wait().await?;
+            server.start().await?;
         }
         server.make_database().await?;
         Ok(server)
@@ -286,11 +283,8 @@ impl PrivateServer {
         Ok(major)
     }
 
-    /// Removes what a killed server left, if really nobody uses the cluster.
+    /// Removes what a killed server left. Only when nobody uses the cluster.
     fn clear_stale_locks(&self) -> Result<(), PrivateServerError> {
-        if in_use(&self.cluster) {
-            return Ok(());
-        }
         let locks = [
             self.cluster.join("postmaster.pid"),
             self.sockets.join(".s.PGSQL.5432.lock"),
@@ -308,7 +302,7 @@ impl PrivateServer {
         Ok(())
     }
 
-    fn spawn(&self) -> Result<(), PrivateServerError> {
+    fn spawn(&self) -> Result<Child, PrivateServerError> {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -339,16 +333,27 @@ impl PrivateServer {
             .stdout(log)
             .stderr(errors)
             .spawn()
-            .map_err(io_error("cannot run", OsStr::new("setsid").as_ref()))?;
-        Ok(())
+            .map_err(io_error("cannot run", OsStr::new("setsid").as_ref()))
     }
 
-    async fn wait(&self) -> Result<(), PrivateServerError> {
+    /// Starts the server and waits until it answers. Processes of a killed server may live on for a moment: until the last is
+    /// gone the cluster is theirs, and nothing is started on it.
+    async fn start(&mut self) -> Result<(), PrivateServerError> {
         let mut last = String::new();
+        let mut child: Option<Child> = None;
         for _ in 0..START_SECONDS_MAX * 1_000 / POLL_MS {
             match self.connect("postgres").await {
                 Ok(_) => return Ok(()),
                 Err(error) => last = error.to_string(),
+            }
+            let ended = match &mut child {
+                Some(child) => child.try_wait().is_ok_and(|status| status.is_some()),
+                None => true,
+            };
+            if ended && !in_use(&self.cluster) {
+                self.clear_stale_locks()?;
+                child = Some(self.spawn()?);
+                self.began = true;
             }
             tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
         }
