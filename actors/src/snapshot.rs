@@ -61,6 +61,7 @@ impl SnapshotFiles {
     /// Uses a directory, made if absent.
     pub fn new(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
+        fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         Ok(Self { dir: dir.to_owned() })
     }
 

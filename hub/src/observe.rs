@@ -279,6 +279,12 @@ impl Watch {
             &[],
             self.series.points.load(Relaxed),
         );
+        out.counter(
+            "stockfold_series_refused_total",
+            "Points the database refused.",
+            &[],
+            self.series.refused.load(Relaxed),
+        );
         out.gauge(
             "stockfold_series_offset",
             "Offset up to which the series cursor has read.",

@@ -4,7 +4,7 @@
 //! again, which the fold recognises by the revision. Rounds come every second and at once when somebody wrote.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -68,6 +68,8 @@ impl Publisher {
         profiles_known: impl AsyncFn(),
     ) -> Result<usize, PublishError> {
         let mut appended = 0;
+        // Revisions of a facility go in order, so one that cannot be read holds up its own facility, and no other.
+        let mut unreadable = BTreeSet::new();
         loop {
             let before = appended;
             let rows = store.unpublished().await?;
@@ -85,14 +87,21 @@ impl Publisher {
                 profiles_known().await;
             }
             let more = !rows.is_empty();
+            let rows = rows.into_iter().filter(|row| !unreadable.contains(&row.facility));
+            let rows: Vec<_> = rows.collect();
+            let more = more && !rows.is_empty();
             for row in rows {
+                if unreadable.contains(&row.facility) {
+                    continue;
+                }
                 let Ok(facility) = FacilityId::parse(&row.facility) else { continue };
                 let values: Vec<Master> = match serde_json::from_value(row.values) {
                     Ok(values) => values,
                     Err(error) => {
                         // Written by a newer version, or by hand. It stays unpublished and is named each round.
                         tracing::error!(facility = row.facility, revision = row.revision, %error, "publication not readable");
-                        return Ok(appended);
+                        unreadable.insert(row.facility);
+                        continue;
                     }
                 };
                 let body = Body::Master(MasterEntry { revision: row.revision, values });

@@ -91,11 +91,21 @@ pub async fn start(config: &Config) -> anyhow::Result<Hub> {
         Some(_) => None,
         None => Some(Arc::new(PrivateServer::ensure(data_dir.path()).await?)),
     };
-    let started = start_on(config, data_dir, server.clone()).await;
-    if let (Err(_), Some(server)) = (&started, &server) {
-        server.stop_if_ours();
+    let mut leash = Leash(server.clone());
+    let hub = start_on(config, data_dir, server).await?;
+    leash.0 = None;
+    Ok(hub)
+}
+
+/// Stops a PostgreSQL that this start began, unless the start succeeds: whether it fails or is given up half-way.
+struct Leash(Option<Arc<PrivateServer>>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(server) = &self.0 {
+            server.stop_if_ours();
+        }
     }
-    started
 }
 
 async fn start_on(

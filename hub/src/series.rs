@@ -25,6 +25,8 @@ use crate::store::{PgStore, fault::Fault, series::Point};
 
 /// Name of its cursor.
 pub const CURSOR: &str = "series";
+/// Cells whose last point is remembered.
+pub const CELLS_MAX: usize = 100_000;
 /// Points written together at most.
 pub const POINTS_MAX: usize = 5_000;
 /// At most one weight of a cell in this time, in microseconds.
@@ -39,6 +41,8 @@ const RECORDS_MAX: usize = 100_000;
 pub struct SeriesStats {
     /// Points written.
     pub points: AtomicU64,
+    /// Points the database refused.
+    pub refused: AtomicU64,
     /// Offset up to which the journal was read.
     pub offset: AtomicU64,
 }
@@ -122,6 +126,10 @@ impl Points {
         let (name, value, text) = match measurement {
             Measurement::Weight { channel, mass, .. } => {
                 let key = (device.to_owned(), channel.to_string());
+                if self.weighed.len() >= CELLS_MAX && !self.weighed.contains_key(&key) {
+                    // Somebody makes channels up; a second's worth of extra points is the price of starting over.
+                    self.weighed.clear();
+                }
                 let last = self.weighed.entry(key).or_insert(i64::MIN);
                 if at_us.saturating_sub(*last) < WEIGHT_EVERY_US && *last <= at_us {
                     return;
@@ -140,6 +148,9 @@ impl Points {
             }
             Measurement::Stock { .. } | Measurement::Scan { .. } => return,
         };
+        // PostgreSQL's text knows no NUL, and one point must not hold up all others.
+        let name = name.replace('\0', "\u{fffd}");
+        let text = text.map(|text: String| text.replace('\0', "\u{fffd}"));
         let facility = entry.facility.to_string();
         out.push(Point { at_us, facility, device: device.to_owned(), name, value, text });
     }
@@ -202,8 +213,41 @@ async fn write(
     offset: u64,
     batch: &mut Vec<Point>,
 ) -> Result<(), SeriesError> {
-    store.write_points(CURSOR, journal.epoch(), offset, batch).await?;
-    stats.points.fetch_add(batch.len() as u64, Relaxed);
+    match store.write_points(CURSOR, journal.epoch(), offset, batch).await {
+        Ok(()) => {
+            stats.points.fetch_add(batch.len() as u64, Relaxed);
+        }
+        Err(Fault::Broken(why)) => {
+            // One point that the database refuses must not stop the series of everybody: it is left out and named.
+            tracing::error!(
+                why,
+                points = batch.len(),
+                "a batch of points is refused; writing them one by one"
+            );
+            for point in batch.iter() {
+                match store
+                    .write_points(CURSOR, journal.epoch(), offset, std::slice::from_ref(point))
+                    .await
+                {
+                    Ok(()) => {
+                        stats.points.fetch_add(1, Relaxed);
+                    }
+                    Err(Fault::Broken(why)) => {
+                        stats.refused.fetch_add(1, Relaxed);
+                        tracing::error!(
+                            why,
+                            device = point.device,
+                            name = point.name,
+                            "point left out"
+                        );
+                    }
+                    Err(away) => return Err(away.into()),
+                }
+            }
+            store.save_journal_cursor(CURSOR, journal.epoch(), offset).await?;
+        }
+        Err(away) => return Err(away.into()),
+    }
     batch.clear();
     Ok(())
 }

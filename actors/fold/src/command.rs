@@ -6,6 +6,7 @@ use device_profiles::{Channel, DeviceId, Sku, SlotId, Units};
 
 use crate::{
     book::{Change, Origin, book},
+    dedupe::fnv32,
     discrepancy,
     effects::{Cause, Confidence, Effects, Event, EventKind, Outcome, Reason, Why},
     entry::{Command, CommandEntry, Entry, HubTime, Source},
@@ -19,11 +20,20 @@ type Refusal = (Reason, String);
 impl State {
     pub(crate) fn command(&mut self, entry: &Entry, command: &CommandEntry, effects: &mut Effects) {
         if let Some(key) = &command.key {
-            if self.seen_key(key) {
-                effects.outcome = Outcome::Duplicate;
-                return;
+            // Writing to a vector cannot fail.
+            let said = fnv32(&postcard::to_stdvec(&command.command).unwrap_or_default());
+            match self.seen_key(key) {
+                Some(same) if same == said => {
+                    effects.outcome = Outcome::Duplicate;
+                    return;
+                }
+                Some(_) => {
+                    let detail = "the key was used for another call".to_owned();
+                    self.refuse_command(effects, (Reason::KeyReused, detail));
+                    return;
+                }
+                None => self.remember_key(key.clone(), said),
             }
-            self.remember_key(key.clone());
         }
         let origin = Origin {
             offset: entry.position.offset,
@@ -33,31 +43,37 @@ impl State {
             boot: None,
             seq: None,
         };
-        if let Err((reason, detail)) = self.carry_out(&origin, effects, &command.command) {
-            effects.outcome = Outcome::Rejected(reason);
-            effects.events.push(Event {
-                ordinal: effects.next_ordinal(),
-                kind: EventKind::Refused { quarantined: false, reason, detail },
-                at: self.now,
-                device: None,
-                slot: None,
-                sku: None,
-            });
+        if let Err(refusal) = self.carry_out(&origin, effects, &command.command) {
+            self.refuse_command(effects, refusal);
         }
     }
 
-    fn seen_key(&self, key: &str) -> bool {
-        self.keys.iter().any(|(at, known)| known == key && self.now.since_us(*at) < KEY_US)
+    fn refuse_command(&self, effects: &mut Effects, (reason, detail): Refusal) {
+        effects.outcome = Outcome::Rejected(reason);
+        effects.events.push(Event {
+            ordinal: effects.next_ordinal(),
+            kind: EventKind::Refused { quarantined: false, reason, detail },
+            at: self.now,
+            device: None,
+            slot: None,
+            sku: None,
+        });
     }
 
-    fn remember_key(&mut self, key: String) {
+    /// What the call that used this key said, as a hash.
+    fn seen_key(&self, key: &str) -> Option<u32> {
+        let fresh = |at: &HubTime| self.now.since_us(*at) < KEY_US;
+        self.keys.iter().find(|(at, known, _)| known == key && fresh(at)).map(|(_, _, said)| *said)
+    }
+
+    fn remember_key(&mut self, key: String, said: u32) {
         let old = |at: &HubTime, now: HubTime| now.since_us(*at) >= KEY_US;
         while self.keys.len() >= KEYS_MAX
-            || self.keys.front().is_some_and(|(at, _)| old(at, self.now))
+            || self.keys.front().is_some_and(|(at, _, _)| old(at, self.now))
         {
             self.keys.pop_front();
         }
-        self.keys.push_back((self.now, key));
+        self.keys.push_back((self.now, key, said));
     }
 
     fn carry_out(

@@ -29,6 +29,8 @@ pub enum Kind {
     Drift,
     /// The line is counted by weight but its SKU has no unit weight.
     NoUnitWeight,
+    /// The cell shows a mass, but nobody said what it shows when empty, or how many are there.
+    NoReference,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Unconfirmed => "unconfirmed",
             Self::Drift => "drift",
             Self::NoUnitWeight => "no_unit_weight",
+            Self::NoReference => "no_reference",
         }
     }
 }

@@ -108,6 +108,8 @@ pub enum Reason {
     CellNotSettled,
     /// The command's values are out of range.
     BadCommand,
+    /// The idempotency key was used for another call.
+    KeyReused,
     /// The entry crashed the fold.
     Poison,
     /// The entry cannot be read by this version.
@@ -145,6 +147,7 @@ impl Reason {
             Self::UnknownChannel => "unknown_channel",
             Self::CellNotSettled => "cell_not_settled",
             Self::BadCommand => "bad_command",
+            Self::KeyReused => "idempotency_key_reused",
             Self::Poison => "poison",
             Self::Unreadable => "unreadable",
         }

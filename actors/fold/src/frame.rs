@@ -133,7 +133,13 @@ impl State {
         }
         match refused {
             Some(refusal) if !applied => Err(refusal),
-            Some(_) | None => Ok(()),
+            Some(refusal) => {
+                // The frame took effect, but not all of it: that part is told and kept like any refusal.
+                refuse(effects, entry, frame, refusal);
+                effects.outcome = Outcome::Applied;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 

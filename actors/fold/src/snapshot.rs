@@ -29,7 +29,7 @@ struct Head {
     receiving: Option<device_profiles::SlotId>,
     profiles: Vec<String>,
     gtins: Vec<(String, device_profiles::Sku)>,
-    keys: Vec<(HubTime, String)>,
+    keys: Vec<(HubTime, String, u32)>,
     timers: BTreeSet<(HubTime, Timer)>,
 }
 

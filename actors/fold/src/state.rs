@@ -30,7 +30,8 @@ pub struct State {
     pub(crate) receiving: Option<SlotId>,
     pub(crate) profiles: BTreeMap<ProfileHash, Arc<Profile>>,
     pub(crate) gtins: BTreeMap<String, Sku>,
-    pub(crate) keys: VecDeque<(HubTime, String)>,
+    /// Idempotency keys with a hash of what their calls said.
+    pub(crate) keys: VecDeque<(HubTime, String, u32)>,
     pub(crate) timers: BTreeSet<(HubTime, Timer)>,
     /// The timers in [`State::timers`], by what they are for.
     pub(crate) armed: BTreeSet<Timer>,

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, io};
 
 use super::{
     GROUP_BYTES_MAX, Options,
-    format::{self, At, HEADER_BYTES, Header, KIND_GAP},
+    format::{self, At, HEADER_BYTES, Header, KIND_GAP, RECORD_BYTES},
     segment::{self, Offset},
 };
 use crate::ports::fs::{FileIo, Fs};
@@ -289,6 +289,12 @@ pub(super) fn scan<F: Fs>(fs: &F, header: &Header) -> io::Result<Scan> {
     Ok(scan)
 }
 
+/// Whether a record `distance` bytes on can have this number: in between there is room for so many records and no more. What
+/// looks like a record further off is bytes that somebody sent.
+pub(super) fn is_near(next_seq: u64, seq: u64, distance: usize) -> bool {
+    seq.checked_sub(next_seq).is_some_and(|skipped| skipped <= (distance / RECORD_BYTES) as u64)
+}
+
 /// The newest sound record in `rest` whose number is at least `next_seq`, by the start of its group.
 fn beyond(number: u64, rest: &[u8], next_seq: u64) -> Option<(usize, u64, u64)> {
     let mut found: Option<(usize, u64, u64)> = None;
@@ -300,7 +306,7 @@ fn beyond(number: u64, rest: &[u8], next_seq: u64) -> Option<(usize, u64, u64)> 
             continue;
         }
         match format::look(number, &rest[at..]) {
-            At::Record { bytes, seq, index, .. } if seq >= next_seq => {
+            At::Record { bytes, seq, index, .. } if is_near(next_seq, seq, at) => {
                 let group = seq.saturating_sub(u64::from(index));
                 if found.is_none_or(|(_, _, best)| group > best) {
                     found = Some((at, seq, group));

@@ -158,7 +158,7 @@ fn search(number: u64, bytes: &[u8], from: usize, next: u64) -> Option<(usize, u
             continue;
         }
         if let At::Record { seq, .. } = format::look(number, &bytes[at..])
-            && seq >= next
+            && recovery::is_near(next, seq, at - from)
         {
             return Some((at, seq));
         }

@@ -50,6 +50,8 @@ impl RealFs {
     /// Uses a directory, made if absent.
     pub fn new(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
+        // Raw frames are nobody else's business.
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         Ok(Self { dir: dir.to_owned() })
     }
 

@@ -10,6 +10,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,17 +19,17 @@ use std::{
 };
 
 use actix::prelude::*;
-use fold::{Body, FOLD_VERSION, Principal, wire};
+use device_profiles::FacilityId;
+use fold::{Body, FOLD_VERSION, HubTime, Principal, wire};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     BATCH_ROWS_MAX, Board, Shard,
     committer::{Commit, Committer, Fence},
-    start::Lacking,
 };
 use crate::{
     guardian::{End, Status},
-    journal::{Completion, Journal, Reader, Record},
+    journal::{Completion, Journal, ReadError, Reader, Record, SEGMENT_BYTES},
     ports::{fs::Fs, rng::Rng},
     snapshot::{KEPT, SnapshotId, SnapshotStore},
     store::{ShardPosition, Store},
@@ -36,8 +37,6 @@ use crate::{
 
 /// Entries after which a snapshot is due: what a start must fold again stays well under a second.
 pub const SNAPSHOT_ENTRIES: u64 = 300_000;
-/// Lines in one `Restated` entry.
-pub const RESTATED_LINES_MAX: usize = 1_000;
 /// Housekeeping: deadlines, ledger, empty commits; in milliseconds.
 const TICK_MS: u64 = 250;
 /// Device hours are written at most this often, in milliseconds; they are absolute, so only the newest counts.
@@ -67,8 +66,10 @@ pub(super) struct Parts<F: Fs, S: Store, N: SnapshotStore> {
     pub folding: Folding,
     pub shard: Shard,
     pub position: ShardPosition,
-    /// What the states lack after a salvage.
-    pub lacking: Lacking,
+    /// Offset of the snapshot the states came from; 0 = none.
+    pub snapshot: u64,
+    /// What salvage gave up was restated just now.
+    pub restated: bool,
 }
 
 pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {
@@ -84,12 +85,16 @@ pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {
     gathering: bool,
     last_ledger: Instant,
     since_snapshot: u64,
+    /// Offset of the newest snapshot.
+    snapshot: u64,
+    /// Entries of its own that were folded since the last seal.
+    own: u64,
     saving: bool,
     /// The next snapshot replaces all others.
     forget_older: bool,
     pumping: bool,
-    /// A tick is in the journal and not yet read.
-    ticked: u64,
+    /// Deadlines for which a tick was appended.
+    ticked: BTreeMap<FacilityId, HubTime>,
     end: Option<oneshot::Sender<End>>,
 }
 
@@ -116,10 +121,12 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             gathering: false,
             last_ledger: Instant::now(),
             since_snapshot: parts.board.stats.refolded.load(Relaxed),
+            snapshot: parts.snapshot,
+            own: 0,
             saving: false,
             forget_older: false,
             pumping: false,
-            ticked: 0,
+            ticked: BTreeMap::new(),
             end: Some(end),
             parts,
         }
@@ -140,7 +147,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
     }
 
     /// Reads and folds one stretch; true when there may be more.
-    fn pump(&mut self) -> Result<bool, crate::journal::ReadError> {
+    fn pump(&mut self) -> Result<bool, ReadError> {
         if self.committing && self.parts.shard.pending_rows() >= BATCH_ROWS_MAX {
             return Ok(false);
         }
@@ -150,6 +157,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
         let began = Instant::now();
         let stats = &self.parts.board.stats;
         let mut folded = 0;
+        let last = self.records.last().map_or(0, |record| record.offset);
         for record in self.records.drain(..) {
             if record.shard != self.parts.id {
                 continue;
@@ -159,6 +167,8 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             folded += 1;
         }
         self.parts.folding.store(0, Relaxed);
+        self.parts.shard.pass(last);
+        self.own += folded;
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         stats.fold_us.fetch_add(took, Relaxed);
         stats.entries.fetch_add(folded, Relaxed);
@@ -176,8 +186,11 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
         let shard = &mut self.parts.shard;
         let moved = shard.folded() > self.sealed;
         let rows = shard.pending_rows() > 0 || (shard.is_urgent() && moved);
+        // What belongs to other shards moves the position too, but only now and then: else an idle shard would write.
+        let far = shard.folded() - self.sealed.min(shard.folded()) >= SEGMENT_BYTES;
         let empty_due = housekeeping
             && moved
+            && (self.own > 0 || far)
             && self.last_commit.elapsed() >= Duration::from_millis(EMPTY_COMMIT_MS);
         let ledger = housekeeping
             && shard.has_ledgers()
@@ -212,6 +225,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             self.last_ledger = Instant::now();
         }
         self.sealed = batch.to;
+        self.own = 0;
         self.committing = true;
         self.last_commit = Instant::now();
         let done = self.committer.send(Commit(batch)).into_actor(self);
@@ -233,7 +247,8 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
 
     fn after_commit(&mut self, ctx: &mut Context<Self>) {
         self.parts.status.beat();
-        if self.since_snapshot >= SNAPSHOT_ENTRIES && !self.saving {
+        let far = self.parts.position.offset.saturating_sub(self.snapshot) >= SEGMENT_BYTES;
+        if (self.since_snapshot >= SNAPSHOT_ENTRIES || far) && !self.saving {
             self.save(ctx);
         }
         self.commit(ctx, false);
@@ -250,16 +265,19 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
         let id = SnapshotId { epoch: self.parts.journal.epoch(), shard: self.parts.id, offset: at };
         let mut committed = self.parts.board.watch_committed();
         let (store, snapshots) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.snapshots));
-        let kept = if std::mem::take(&mut self.forget_older) { 1 } else { KEPT };
+        let forget_older = self.forget_older;
+        let kept = if forget_older { 1 } else { KEPT };
+        self.snapshot = at;
         let job = async move {
             committed.wait_for(|offset| *offset >= at).await.map_err(|e| e.to_string())?;
             save_copies(id, copies, store, snapshots, kept).await
         };
-        ctx.spawn(job.into_actor(self).map(|result, actor, _| {
+        ctx.spawn(job.into_actor(self).map(move |result, actor, _| {
             actor.saving = false;
             let stats = &actor.parts.board.stats;
             match result {
                 Ok(older) => {
+                    actor.forget_older &= !forget_older;
                     stats.snapshots.fetch_add(1, Relaxed);
                     stats.snapshot_older.store(older, Relaxed);
                 }
@@ -278,20 +296,20 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
     fn housekeeping(&mut self, ctx: &mut Context<Self>) {
         self.parts.status.beat();
         self.commit(ctx, true);
-        let now = self.parts.journal.now_us();
-        let due = self.parts.shard.deadline().filter(|(at, _)| at.0 <= now);
-        // Only when everything is read: an entry on its way would bring the time along.
-        if let Some((_, facility)) = due
-            && self.reader.position() >= self.parts.journal.tip().end()
-            && self.ticked <= self.parts.shard.folded()
-        {
-            self.ticked = self.parts.shard.folded() + 1;
-            let (kind, payload) = wire::encode(facility, &Principal::Hub, &Body::Tick);
-            if let Err(error) =
-                self.parts.journal.append(self.parts.id, kind, payload, Completion::None)
-            {
-                self.ticked = 0;
-                tracing::debug!(%error, "tick not appended; trying again");
+        let now = HubTime(self.parts.journal.now_us());
+        let told = &mut self.ticked;
+        // A facility's time moves only with its own entries, so each that is due gets its own tick, once for a deadline.
+        let due: Vec<_> = (self.parts.shard.due(now))
+            .filter(|(facility, at)| told.get(facility.as_str()) != Some(at))
+            .map(|(facility, at)| (facility.clone(), at))
+            .collect();
+        for (facility, at) in due {
+            let (kind, payload) = wire::encode(&facility, &Principal::Hub, &Body::Tick);
+            match self.parts.journal.append(self.parts.id, kind, payload, Completion::None) {
+                Ok(()) => {
+                    told.insert(facility, at);
+                }
+                Err(error) => tracing::debug!(%error, "tick not appended; trying again"),
             }
         }
     }
@@ -341,18 +359,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> Actor for StockActor<F, S, N> {
             // The first snapshot under new rules follows at once.
             self.since_snapshot = SNAPSHOT_ENTRIES;
         }
-        for (facility, lines) in std::mem::take(&mut self.parts.lacking) {
-            tracing::error!(%facility, lines = lines.len(), "records were lost to salvage; their committed effects are restated");
-            for lines in lines.chunks(RESTATED_LINES_MAX) {
-                let body = Body::Restated { lines: lines.to_vec() };
-                let (kind, payload) = wire::encode(&facility, &Principal::Hub, &body);
-                if let Err(error) =
-                    self.parts.journal.append(self.parts.id, kind, payload, Completion::None)
-                {
-                    self.stop(ctx, End::Failed(error.to_string()));
-                    return;
-                }
-            }
+        if self.parts.restated {
             // Snapshots of before the gap lead to states that lack it again.
             self.since_snapshot = SNAPSHOT_ENTRIES;
             self.forget_older = true;
@@ -393,6 +400,10 @@ impl<F: Fs, S: Store, N: SnapshotStore> Handler<Pump> for StockActor<F, S, N> {
                 if more {
                     self.pump_soon(ctx);
                 }
+            }
+            // Reading it again would find the same damage.
+            Err(error @ ReadError::Damaged { .. }) => {
+                self.stop(ctx, End::Hopeless(error.to_string()));
             }
             Err(error) => self.stop(ctx, End::Failed(error.to_string())),
         }

@@ -101,7 +101,8 @@ impl Board {
     /// A shard begins at the store's position.
     pub fn begin(&self, offset: u64) {
         self.committed.send_replace(offset);
-        self.advance(offset);
+        // Backwards too: a database that lost its newest commits does not show them.
+        self.visible.send_replace(offset);
         self.begun.send_replace(true);
     }
 

@@ -38,6 +38,8 @@ use crate::{
 };
 use actor::{Folding, Parts, StockActor};
 
+/// Lines in one `Restated` entry.
+pub const RESTATED_LINES_MAX: usize = 1_000;
 /// Crashes at one entry after which it is passed over.
 const POISON_CRASHES: u32 = 2;
 
@@ -106,6 +108,17 @@ async fn live<F: Fs, S: Store, N: SnapshotStore>(
         refolded = board.stats.refolded.load(Relaxed),
         "shard is ours"
     );
+    let restated = !begun.lacking.is_empty();
+    for (facility, lines) in begun.lacking {
+        tracing::error!(%facility, lines = lines.len(), "records were lost to salvage; their committed effects are restated");
+        for lines in lines.chunks(RESTATED_LINES_MAX) {
+            let body = Body::Restated { lines: lines.to_vec() };
+            let (kind, payload) = wire::encode(&facility, &Principal::Hub, &body);
+            if let Err(error) = links.journal.append_wait(id, kind, payload).await {
+                return End::Failed(error.to_string());
+            }
+        }
+    }
     let (tell, told) = oneshot::channel();
     let parts = Parts {
         id,
@@ -118,7 +131,8 @@ async fn live<F: Fs, S: Store, N: SnapshotStore>(
         folding,
         shard: begun.shard,
         position: begun.position,
-        lacking: begun.lacking,
+        snapshot: begun.snapshot,
+        restated,
     };
     // Not `start()`: that would spawn the actor on its own, where a panic in a handler vanishes. Here it unwinds through this
     // future into the guardian.

@@ -105,9 +105,15 @@ impl Shard {
         self.skip.extend(offsets);
     }
 
-    /// The facility whose deadline comes first, and when.
-    pub fn deadline(&self) -> Option<(HubTime, &FacilityId)> {
-        self.states.iter().filter_map(|(id, state)| Some((state.deadline()?, id))).min()
+    /// Facilities with a deadline at or before `now`, and that deadline.
+    pub fn due(&self, now: HubTime) -> impl Iterator<Item = (&FacilityId, HubTime)> {
+        let due = move |(id, state): (_, &State)| Some((id, state.deadline()?));
+        self.states.iter().filter_map(due).filter(move |(_, at)| *at <= now)
+    }
+
+    /// Records up to here were read and belong to others: the shard stands there as well as where its last own one was.
+    pub fn pass(&mut self, offset: u64) {
+        self.folded = self.folded.max(offset);
     }
 
     /// Facilities whose state was folded by other rules than ours.

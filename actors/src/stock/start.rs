@@ -1,6 +1,9 @@
 //! How a shard begins: own it in the store, restore the newest usable snapshot, re-fold up to what is committed.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use device_profiles::{FacilityId, Sku, SlotId, Units};
 use fold::{Body, HubTime, Position, wire};
@@ -57,7 +60,12 @@ pub enum StartError {
 impl StartError {
     /// Another try would fail the same way.
     pub fn is_hopeless(&self) -> bool {
-        matches!(self, Self::Ahead { .. } | Self::NoBridge { .. })
+        matches!(
+            self,
+            Self::Ahead { .. }
+                | Self::NoBridge { .. }
+                | Self::Journal(ReadError::Damaged { .. } | ReadError::Trimmed { .. })
+        )
     }
 }
 
@@ -121,42 +129,61 @@ pub async fn begin<F: Fs, S: Store, N: SnapshotStore>(
             break;
         }
     }
+    shard.pass(position.offset);
     board.stats.folded.store(shard.folded(), Relaxed);
     board.begin(position.offset);
-    let lacking = if reader.passed_gap() && !is_restated(id, journal, position.offset)? {
-        lacking(id, &shard, store).await?
+    let lacking = if reader.passed_gap() {
+        let waiting = restated(id, journal, position.offset)?;
+        lacking(id, &shard, store, &waiting).await?
     } else {
         Vec::new()
     };
     Ok(Begun { shard, position, snapshot, lacking })
 }
 
-/// Whether a restatement waits in the journal beyond what is committed: an earlier life wrote it and died.
-fn is_restated<F: Fs>(id: u16, journal: &Journal<F>, after: u64) -> Result<bool, ReadError> {
+/// What restatements say that wait in the journal beyond what is committed: an earlier life wrote them and died.
+fn restated<F: Fs>(
+    id: u16,
+    journal: &Journal<F>,
+    after: u64,
+) -> Result<BTreeMap<(FacilityId, SlotId, Sku), Units>, ReadError> {
+    let mut found = BTreeMap::new();
     let mut reader = journal.reader(after);
     let mut records = Vec::new();
     while reader.read(&mut records)? {
-        let restated = |r: &Record| {
-            r.shard == id
-                && r.kind == wire::KIND_OTHER
-                && matches!(entry_body(r), Body::Restated { .. })
-        };
-        if records.drain(..).any(|r| restated(&r)) {
-            return Ok(true);
+        for record in records.drain(..).filter(|r| r.shard == id && r.kind == wire::KIND_OTHER) {
+            let at = HubTime(record.at_us);
+            let unknown = unknown_facility();
+            let entry =
+                wire::decode(Position::default(), at, record.kind, &record.payload, &unknown);
+            if let Body::Restated { lines } = entry.body {
+                for (slot, sku, delta) in lines {
+                    let sum: &mut Units =
+                        found.entry((entry.facility.clone(), slot, sku)).or_default();
+                    *sum = sum.saturating_add(delta);
+                }
+            }
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// Differences between the committed levels and the re-folded ones, by facility.
-async fn lacking<S: Store>(id: u16, shard: &Shard, store: &S) -> Result<Lacking, StartError> {
+async fn lacking<S: Store>(
+    id: u16,
+    shard: &Shard,
+    store: &S,
+    waiting: &BTreeMap<(FacilityId, SlotId, Sku), Units>,
+) -> Result<Lacking, StartError> {
     let mut found = Lacking::new();
     for (facility, committed) in store.levels(id).await? {
         let folded = shard
             .state(facility.as_str())
             .and_then(|state| state.level(committed.slot.as_str(), &committed.sku))
             .map_or(Units::ZERO, |level| level.quantity);
-        let delta = committed.quantity.saturating_sub(folded);
+        let key = (facility.clone(), committed.slot.clone(), committed.sku.clone());
+        let said = waiting.get(&key).copied().unwrap_or(Units::ZERO);
+        let delta = committed.quantity.saturating_sub(folded).saturating_sub(said);
         if delta == Units::ZERO {
             continue;
         }

@@ -16,7 +16,7 @@ use super::{
     Api,
     accounts::time,
     auth::Caller,
-    limits::{COMMIT_WAIT, KEY_SEARCH_ENTRIES_MAX},
+    limits::{COMMIT_WAIT, KEY_SEARCH_ENTRIES_MAX, KEY_WAIT},
     problem::Problem,
     request::{IdempotencyKey, Json, id},
 };
@@ -229,11 +229,12 @@ impl Call<'_> {
             serde_json::to_vec(&command).map_err(|error| Problem::internal(error.to_string()))?;
         let request: [u8; 32] = Sha256::digest(&request).into();
         let store = &self.api.desk.store;
-        let state = match store.take_key(self.facility.as_str(), &self.key, request).await {
-            Ok(state) => state,
+        let take = store.take_key(self.facility.as_str(), &self.key, request);
+        let state = match tokio::time::timeout(KEY_WAIT, take).await {
+            Ok(Ok(state)) => state,
             // The journal takes the call nevertheless; the fold knows whether the key is new.
-            Err(Fault::Away(_)) => KeyState::New,
-            Err(fault) => return Err(fault.into()),
+            Ok(Err(Fault::Away(_))) | Err(_) => KeyState::New,
+            Ok(Err(fault)) => return Err(fault.into()),
         };
         match state {
             KeyState::Other => {
@@ -246,7 +247,6 @@ impl Call<'_> {
             KeyState::Same(Some(position)) => return self.answer(position, false).await,
             KeyState::Same(None) => {
                 if let Some(position) = self.find().await? {
-                    self.keep(position).await;
                     return self.answer(position, false).await;
                 }
             }
@@ -255,15 +255,18 @@ impl Call<'_> {
         let principal = Principal::Person(self.caller.name.clone());
         let body = Body::Command(CommandEntry { key: Some(self.key.clone()), command });
         let position = self.api.desk.append(shard, &self.facility, principal, &body).await?;
-        self.keep(position).await;
         self.answer(position, true).await
     }
 
     /// Remembers where the call stands. When that fails a repeat finds it another way.
     async fn keep(&self, position: Position) {
-        let kept = self.api.desk.store.keep_key(self.facility.as_str(), &self.key, position).await;
-        if let Err(fault) = kept {
-            tracing::warn!(%position, %fault, "an Idempotency-Key was not written down");
+        let keep = self.api.desk.store.keep_key(self.facility.as_str(), &self.key, position);
+        match tokio::time::timeout(KEY_WAIT, keep).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                tracing::warn!(%position, %fault, "an Idempotency-Key was not written down");
+            }
+            Err(_) => tracing::warn!(%position, "an Idempotency-Key was not written down in time"),
         }
     }
 
@@ -281,18 +284,22 @@ impl Call<'_> {
             Err(fault) => return Err(fault.into()),
         };
         if let Some((code, detail)) = refusal {
+            self.keep(position).await;
             return Err(rejected(code, &detail));
         }
         if movements.is_empty()
             && fresh
             && let Some(first) = self.find().await?.filter(|first| *first != position)
         {
+            // This entry did nothing because an earlier one has the key: only that one is remembered.
+            self.keep(first).await;
             let (movements, refusal) = self.outcome(first).await?;
             return match refusal {
                 Some((code, detail)) => Err(rejected(code, &detail)),
                 None => Ok(done(first, movements)),
             };
         }
+        self.keep(position).await;
         Ok(done(position, movements))
     }
 

@@ -26,6 +26,8 @@ pub const CREDENTIALS_MAX: i64 = 16;
 pub const MIN_POSITION_WAIT: Duration = Duration::from_secs(1);
 /// How long a stock-changing call waits for its commit.
 pub const COMMIT_WAIT: Duration = Duration::from_secs(1);
+/// How long a stock-changing call waits for its Idempotency-Key to be looked up or written down; the fold knows keys too.
+pub const KEY_WAIT: Duration = Duration::from_millis(500);
 /// How long a write of master data waits until the folds know it.
 pub const PUBLISH_WAIT: Duration = Duration::from_secs(2);
 /// Entries looked through for a call whose position was not remembered.

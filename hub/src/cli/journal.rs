@@ -26,9 +26,13 @@ pub enum JournalCommand {
 
 /// Carries it out.
 pub fn journal(config: &Config, command: JournalCommand) -> anyhow::Result<ExitCode> {
+    let dir = config.data_dir().join("journal");
+    anyhow::ensure!(
+        dir.is_dir(),
+        "there is no journal in {}; name the hub's --data-dir",
+        dir.display()
+    );
     let data_dir = DataDir::lock(&config.data_dir())?;
-    let dir = data_dir.journal();
-    anyhow::ensure!(dir.is_dir(), "there is no journal in {}", dir.display());
     let fs = RealFs::new(&dir)?;
     let look = |repair: bool| -> anyhow::Result<(u64, Vec<Lost>)> {
         let bar = ProgressBar::new(0);
@@ -77,7 +81,9 @@ pub fn journal(config: &Config, command: JournalCommand) -> anyhow::Result<ExitC
                 .with_context(|| format!("cannot make {}", copy.display()))?;
             for entry in std::fs::read_dir(&dir)? {
                 let entry = entry?;
-                std::fs::copy(entry.path(), copy.join(entry.file_name()))
+                let to = copy.join(entry.file_name());
+                std::fs::copy(entry.path(), &to)
+                    .and_then(|_| std::fs::File::open(&to)?.sync_all())
                     .with_context(|| format!("cannot copy {}", entry.path().display()))?;
             }
             let (records, lost) = look(true)?;

@@ -73,10 +73,11 @@ pub fn greet(hub: &Hub, data_dir: &Path) {
     println!("  API       http://{}/api/v1", hub.http);
     println!("  devices   mqtt://{}", hub.mqtt);
     match &hub.new_token {
-        Some(token) => println!(
+        // Not into a log that others may read.
+        Some(token) if std::io::stdout().is_terminal() => println!(
             "  token     {token}   (shown this once; kept in {})",
             token_file(data_dir).display()
         ),
-        None => println!("  token     in {}", token_file(data_dir).display()),
+        Some(_) | None => println!("  token     in {}", token_file(data_dir).display()),
     }
 }

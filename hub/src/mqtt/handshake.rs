@@ -104,6 +104,7 @@ pub fn open(
     let client_id = assigned.as_deref().unwrap_or(&connect.client_id);
     let belongs = client_id.strip_prefix(&*grant.device);
     if !belongs.is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && rest.len() > 1)) {
+        tracing::info!(%peer, client_id, device = %grant.device, "CONNECT refused: the client id is not the device's");
         return Err(Cause::Refused(Refusal::ClientId));
     }
     let testament = testament(core, &grant, connect, client_id, now)?;

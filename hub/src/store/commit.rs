@@ -531,7 +531,7 @@ fn store_error(error: sqlx::Error) -> StoreError {
 }
 
 fn i64_of(value: u64) -> i64 {
-    value.cast_signed()
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 fn i32_of(value: u32) -> i32 {
     value.cast_signed()

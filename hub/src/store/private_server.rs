@@ -7,7 +7,7 @@
 //! What goes wrong in the field, and what is done about it:
 //! - a killed server leaves two lock files, whose pids may belong to a zombie or to a stranger. They are cleared, but only
 //!   when no process has the cluster as its working directory: that is how PostgreSQL's shared memory stays guarded;
-//! - an interrupted `initdb` leaves half a cluster: only our own marker, written last, makes it whole; else it is wiped;
+//! - an interrupted `initdb` leaves half a cluster: it is made beside its place and moved there whole;
 //! - the marker holds the major version: a minor upgrade is fine, another major version is refused with its name;
 //! - every parent directory must be searchable for the other user, and a socket path has at most 107 bytes: both are checked
 //!   before anything is started, with an error that says what to change.
@@ -242,13 +242,21 @@ impl PrivateServer {
                 installed,
             });
         }
-        if self.cluster.exists() {
-            tracing::warn!(cluster = %self.cluster.display(), "removing a half-made database cluster");
-            fs::remove_dir_all(&self.cluster).map_err(io_error("cannot remove", &self.cluster))?;
+        // The cluster is made beside its place and moved there whole: what stands at its place is never half-made.
+        if let Ok(made) = fs::read_to_string(self.cluster.join("PG_VERSION")) {
+            let made = made.trim().to_owned();
+            tracing::warn!(made, "the database cluster has no marker; it is taken as it is");
+            return mark(&marker, &made).and_then(|()| self.make_cluster());
+        }
+        let draft = self.cluster.with_file_name("data.new");
+        for rest in [&self.cluster, &draft] {
+            if rest.exists() {
+                fs::remove_dir_all(rest).map_err(io_error("cannot remove", rest))?;
+            }
         }
         tracing::info!(cluster = %self.cluster.display(), "making the database cluster");
         let mut initdb = self.program("initdb");
-        initdb.arg("-D").arg(&self.cluster).args([
+        initdb.arg("-D").arg(&draft).args([
             "-A",
             "trust",
             "-k",
@@ -261,7 +269,8 @@ impl PrivateServer {
             NAME,
         ]);
         run("initdb", &mut initdb)?;
-        fs::write(&marker, &installed).map_err(io_error("cannot write", &marker))
+        fs::rename(&draft, &self.cluster).map_err(io_error("cannot move to its place", &draft))?;
+        mark(&marker, &installed)
     }
 
     fn major(&self) -> Result<String, PrivateServerError> {
@@ -396,6 +405,16 @@ fn run(program: &'static str, command: &mut Command) -> Result<(), PrivateServer
         program,
         output: String::from_utf8_lossy(&said).trim().to_owned(),
     })
+}
+
+/// Writes which major version made the cluster, durably.
+fn mark(marker: &Path, major: &str) -> Result<(), PrivateServerError> {
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create(marker)?;
+        io::Write::write_all(&mut file, major.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(io_error("cannot write", marker))
 }
 
 /// The newest PostgreSQL installed, or the one that `STOCKFOLD_PG_BIN` names.

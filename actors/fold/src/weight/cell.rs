@@ -391,6 +391,9 @@ fn begin(
 ) {
     let noise = cell.noise();
     if known {
+        discrepancy::close(slot, effects, origin.at, "the count is known", |open| {
+            open.kind == Kind::NoReference
+        });
         let counts =
             lines.iter().map(|(sku, _)| slot.line(sku).map_or(0, |l| l.quantity.0)).collect();
         let units: Vec<Unit> = lines.iter().map(|(_, unit)| *unit).collect();
@@ -398,7 +401,21 @@ fn begin(
         return;
     }
     // Several lines cannot be told apart by one mass: somebody must count them first.
-    let ([(sku, unit)], true) = (lines, cell.zero_known) else { return };
+    let ([(sku, unit)], true) = (lines, cell.zero_known) else {
+        let opened = Opened {
+            kind: Kind::NoReference,
+            mass: Some(Milligrams(step.after as i64)),
+            units: None,
+            suspects: Vec::new(),
+            advice: "The scale shows a mass, but not how many units that is. Tare it while it is empty, or count the slot."
+                .into(),
+        };
+        discrepancy::open(slot, effects, (origin.offset, origin.at), None, opened);
+        return;
+    };
+    discrepancy::close(slot, effects, origin.at, "the scale knows its zero", |open| {
+        open.kind == Kind::NoReference
+    });
     let (tracker, sure) = Tracker::from_mass(step.after, step.variance, noise, *unit);
     let count = tracker.counts().first().copied().unwrap_or(0);
     cell.tracker = Some(tracker);
