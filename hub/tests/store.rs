@@ -32,7 +32,7 @@ async fn postgres_keeps_the_contract_and_survives_a_kill() {
     // Recovery after kill -9: stale locks cleared, same rows.
     let back = PrivateServer::ensure(dir.path()).await.unwrap();
     let store = PgStore::open(back.options()).await.unwrap();
-    assert_eq!(store.position(0).await.unwrap().unwrap().offset, 200);
+    assert_eq!(store.position(0).await.unwrap().unwrap().offset, 210);
     drop(store);
     back.stop().unwrap();
 }
