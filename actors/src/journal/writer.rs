@@ -24,6 +24,10 @@ use crate::ports::{
 pub const BUSY_RECORDS: usize = 8;
 /// How long it waits.
 pub const BUSY_WAIT: Duration = Duration::from_millis(4);
+/// After a group of at least this many records the wait is [`RUSH_WAIT`].
+pub const RUSH_RECORDS: usize = 130;
+/// How long the next one waits in a rush.
+pub const RUSH_WAIT: Duration = Duration::from_millis(10);
 /// With nothing to write the writer still looks at the clock this often, in milliseconds.
 const IDLE_MS: u64 = 500;
 
@@ -119,11 +123,12 @@ impl<F: Fs> Writer<F> {
         let mut pending = std::mem::take(&mut self.pending);
         let idle = wait.then_some(Duration::from_millis(IDLE_MS));
         let open = self.shared.queue.take(&mut pending, idle);
-        let pause = self.group_wait.max(if self.last_group >= BUSY_RECORDS {
-            BUSY_WAIT
-        } else {
-            Duration::ZERO
-        });
+        let busy = match self.last_group {
+            0..BUSY_RECORDS => Duration::ZERO,
+            BUSY_RECORDS..RUSH_RECORDS => BUSY_WAIT,
+            _ => RUSH_WAIT,
+        };
+        let pause = self.group_wait.max(busy);
         if wait && open && !pending.is_empty() && !pause.is_zero() {
             // A sync costs the same for one record and for a hundred. When many come, a moment's wait halves the syncs, the
             // wakes and the writes of acknowledgements; when few come nobody waits.

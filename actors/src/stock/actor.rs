@@ -43,7 +43,7 @@ const TICK_MS: u64 = 250;
 const LEDGER_MS: u64 = 1_000;
 /// A shard whose movements come at least this fast, in movements a second, is busy: its next batch gathers for
 /// [`GATHER_MS`], because a row costs less the more changes of its line are committed at once.
-pub const BUSY_PER_S: u128 = 20_000;
+pub const BUSY_PER_S: u64 = 20_000;
 /// A batch of this many movements does not gather any longer.
 pub const GATHERED_MOVEMENTS: usize = 4_000;
 /// How long a busy shard gathers, from the start of the commit before, in milliseconds.
@@ -82,6 +82,9 @@ pub(super) struct StockActor<F: Fs, S: Store, N: SnapshotStore> {
     sealed: u64,
     last_commit: Instant,
     busy: bool,
+    /// Movements sealed since the last look at the rate, and when that was.
+    sealed_movements: u64,
+    rate_from: Instant,
     gathering: bool,
     last_ledger: Instant,
     since_snapshot: u64,
@@ -118,6 +121,8 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             sealed: parts.position.offset,
             last_commit: Instant::now(),
             busy: false,
+            sealed_movements: 0,
+            rate_from: Instant::now(),
             gathering: false,
             last_ledger: Instant::now(),
             since_snapshot: parts.board.stats.refolded.load(Relaxed),
@@ -218,8 +223,7 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
             }
             return;
         }
-        let movements = shard.pending_movements() as u128;
-        self.busy = movements * 1_000_000 >= BUSY_PER_S * gathered.as_micros().max(1);
+        self.sealed_movements += shard.pending_movements() as u64;
         let batch = shard.seal(self.sealed, self.parts.position.term, ledger);
         if ledger {
             self.last_ledger = Instant::now();
@@ -295,6 +299,9 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
     /// Deadlines, ledger, empty commits, heartbeat.
     fn housekeeping(&mut self, ctx: &mut Context<Self>) {
         self.parts.status.beat();
+        let ms = u64::try_from(self.rate_from.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        self.busy = self.sealed_movements.saturating_mul(1_000) / ms >= BUSY_PER_S;
+        (self.sealed_movements, self.rate_from) = (0, Instant::now());
         self.commit(ctx, true);
         let now = HubTime(self.parts.journal.now_us());
         let told = &mut self.ticked;

@@ -25,6 +25,8 @@ use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 /// Database and role of the private cluster.
 const NAME: &str = "stockfold";
+/// How far the server's processes stand back behind the hub's.
+const NICENESS: &str = "5";
 /// Longest path of a Unix socket, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// How long a starting server may take until it answers, in seconds; crash recovery included.
@@ -321,6 +323,8 @@ impl PrivateServer {
         // setsid detaches the server from our terminal and process group: a Ctrl-C or a killed hub must not take it along.
         let mut command = Command::new("setsid");
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
+        // Commits may wait for acknowledgements, not the other way round: with cores scarce the endpoint goes first.
+        command.args(["nice", "-n", NICENESS]);
         command.arg(self.bin.join("postgres")).arg("-D").arg(&self.cluster);
         for (name, value) in [
             ("listen_addresses", "".to_owned()),
