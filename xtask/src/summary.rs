@@ -50,22 +50,24 @@ impl Summary {
         self.steps.push((name.to_owned(), good, took));
     }
 
-    /// Prints the summary; true when all is well. `allowed` names the skips that are fine; without it all are.
-    pub fn print(&mut self, allowed: Option<&BTreeSet<String>>) -> bool {
-        println!();
+    /// The summary, and whether all is well. `allowed` names the skips that are fine; without it all are.
+    pub fn report(&mut self, allowed: Option<&BTreeSet<String>>) -> (String, bool) {
+        let mut text = String::from("\n");
         for (name, good, took) in &self.steps {
             let mark = if *good { "ok    " } else { "FAILED" };
-            println!("{mark} {name:<16} {:>7.1} s", took.as_secs_f64());
+            text += &format!("{mark} {name:<16} {:>7.1} s\n", took.as_secs_f64());
         }
         for (name, reason) in &self.skipped {
             let fine = allowed.is_none_or(|allowed| allowed.contains(name));
             if !fine {
                 self.failed += 1;
             }
-            println!("skipped{} {name}: {reason}", if fine { "" } else { " (NOT ALLOWED)" });
+            let mark = if fine { "" } else { " (NOT ALLOWED)" };
+            text += &format!("skipped{mark} {name}: {reason}\n");
         }
-        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len());
-        self.failed == 0 && self.steps.iter().all(|(_, good, _)| *good)
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped.len());
+        text += &format!("{passed} passed, {failed} failed, {skipped} skipped");
+        (text, self.failed == 0 && self.steps.iter().all(|(_, good, _)| *good))
     }
 }
 
@@ -82,7 +84,7 @@ mod tests {
         summary.step("tests", false, Duration::ZERO);
         assert_eq!((summary.passed, summary.failed), (24, 2));
         assert_eq!(summary.skipped[0].0, "llrp-recordings");
-        assert!(!summary.print(None));
+        assert!(!summary.report(None).1);
     }
 
     #[test]
@@ -90,14 +92,14 @@ mod tests {
         let mut summary = Summary::default();
         summary.step("clippy", false, Duration::ZERO);
         assert_eq!(summary.failed, 1);
-        assert!(!summary.print(None));
+        assert!(!summary.report(None).1);
     }
 
     #[test]
     fn a_skip_that_is_not_listed_fails() {
         let mut summary = Summary::default();
         summary.skip("x", "y");
-        assert!(summary.print(None));
-        assert!(!summary.print(Some(&BTreeSet::new())));
+        assert!(summary.report(None).1);
+        assert!(!summary.report(Some(&BTreeSet::new())).1);
     }
 }

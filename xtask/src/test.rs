@@ -41,7 +41,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(str::to_owned)
         .collect();
-    let good = summary.print(args.ci.then_some(&listed));
+    let (text, good) = summary.report(args.ci.then_some(&listed));
+    println!("{text}");
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
