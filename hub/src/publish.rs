@@ -86,14 +86,12 @@ impl Publisher {
             if appended > before {
                 profiles_known().await;
             }
-            let more = !rows.is_empty();
-            let rows = rows.into_iter().filter(|row| !unreadable.contains(&row.facility));
-            let rows: Vec<_> = rows.collect();
-            let more = more && !rows.is_empty();
+            let mut more = false;
             for row in rows {
                 if unreadable.contains(&row.facility) {
                     continue;
                 }
+                more = true;
                 let Ok(facility) = FacilityId::parse(&row.facility) else { continue };
                 let values: Vec<Master> = match serde_json::from_value(row.values) {
                     Ok(values) => values,

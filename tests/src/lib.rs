@@ -24,6 +24,7 @@ pub mod journal;
 mod leash;
 mod log;
 mod programs;
+mod shared;
 mod shop;
 mod wait;
 
@@ -32,6 +33,7 @@ pub use device::{Answered, Device, connect_bytes};
 pub use hub::{Failed, Hub, Setup};
 pub use log::Log;
 pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};
+pub use shared::{Shared, hub};
 pub use shop::{Exits, Login, Shop};
 pub use simulator::mqtt::packet::{Incoming, Version};
 pub use wait::{WAIT_MAX, until};

@@ -8,36 +8,12 @@
 )]
 
 use std::{
-    ops::Deref,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
 };
 
 use serde_json::{Value, json};
-use stockfold_tests::{Hub, Log, Login, Ran, Shop, WAIT_MAX, foreign, python};
-
-struct Shared(&'static Hub);
-
-fn hub() -> Shared {
-    static HUB: OnceLock<Hub> = OnceLock::new();
-    Shared(HUB.get_or_init(Hub::start))
-}
-
-impl Deref for Shared {
-    type Target = Hub;
-    fn deref(&self) -> &Hub {
-        self.0
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.log().show();
-        }
-    }
-}
+use stockfold_tests::{Hub, Log, Login, Ran, Shop, WAIT_MAX, foreign, hub, python};
 
 fn reading(seq: u64, boot: &str, delta: i64) -> String {
     json!({ "seq": seq, "boot": boot, "values": { "sku": "sku-0", "delta": delta } }).to_string()

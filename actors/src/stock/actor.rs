@@ -192,22 +192,22 @@ impl<F: Fs, S: Store, N: SnapshotStore> StockActor<F, S, N> {
         let moved = shard.folded() > self.sealed;
         let rows = shard.pending_rows() > 0 || (shard.is_urgent() && moved);
         // What belongs to other shards moves the position too, but only now and then: else an idle shard would write.
-        let far = shard.folded() - self.sealed.min(shard.folded()) >= SEGMENT_BYTES;
+        let far = shard.folded().saturating_sub(self.sealed) >= SEGMENT_BYTES;
+        let gathered = self.last_commit.elapsed();
         let empty_due = housekeeping
             && moved
             && (self.own > 0 || far)
-            && self.last_commit.elapsed() >= Duration::from_millis(EMPTY_COMMIT_MS);
+            && gathered >= Duration::from_millis(EMPTY_COMMIT_MS);
         let ledger = housekeeping
             && shard.has_ledgers()
             && self.last_ledger.elapsed() >= Duration::from_millis(LEDGER_MS);
         if !rows && !empty_due && !ledger {
-            if moved && shard.pending_rows() == 0 {
+            if moved {
                 // Nothing to write and nothing under way: all of it is as good as committed.
                 self.parts.board.advance(shard.folded());
             }
             return;
         }
-        let gathered = self.last_commit.elapsed();
         let gather = Duration::from_millis(GATHER_MS);
         if self.busy
             && shard.pending_movements() < GATHERED_MOVEMENTS

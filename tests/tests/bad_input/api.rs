@@ -6,9 +6,9 @@ use std::{
 };
 
 use serde_json::json;
-use stockfold_tests::{Answer, WAIT_MAX};
+use stockfold_tests::{Answer, WAIT_MAX, hub};
 
-use crate::common::{Bystander, hub};
+use crate::common::Bystander;
 
 fn is_problem(answer: &Answer, status: u16, what: &str) {
     assert_eq!(answer.status, status, "{what}: {:#}", answer.body);

@@ -1,8 +1,8 @@
 //! Who may not: wrong secrets, strangers, other devices' topics, and topics nobody has.
 
-use stockfold_tests::{Device, Login, Version, until};
+use stockfold_tests::{Device, Login, Version, hub, until};
 
-use crate::common::{Bystander, hub};
+use crate::common::Bystander;
 
 #[test]
 fn wrong_credentials_are_refused_by_name() {

@@ -1,9 +1,9 @@
 //! Frames that come twice, late, after a reboot, or from a device whose clock is wrong.
 
 use serde_json::json;
-use stockfold_tests::{Device, Version, until};
+use stockfold_tests::{Device, Version, hub, until};
 
-use crate::common::{Bystander, hub};
+use crate::common::Bystander;
 
 #[test]
 fn repeats_and_late_frames_count_once() {

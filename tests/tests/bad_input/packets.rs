@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use stockfold_tests::{Device, Version};
+use stockfold_tests::{Device, Version, hub};
 
-use crate::common::{Bystander, hub};
+use crate::common::Bystander;
 
 /// From accept to a complete CONNECT, as `docs/limits.md` has it, and what a loaded machine may add.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);

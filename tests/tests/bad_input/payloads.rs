@@ -1,9 +1,9 @@
 //! Payloads that say nothing, nonsense, or something that cannot be placed.
 
 use serde_json::json;
-use stockfold_tests::{Device, Version};
+use stockfold_tests::{Device, Version, hub};
 
-use crate::common::{Bystander, hub};
+use crate::common::Bystander;
 
 /// What a stock reading says instead of what it should, and the reason it is rejected with.
 fn rejected() -> Vec<(Vec<u8>, &'static str)> {
