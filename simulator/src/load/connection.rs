@@ -9,7 +9,7 @@ use crate::load::template::{Template, seq_of};
 use crate::load::{KEEP_ALIVE_S, Plan, Record};
 use crate::mqtt::packet::{self, Connect, Incoming, RECEIVE_MAXIMUM_DEFAULT, Version};
 use crate::random::Stream;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -39,12 +39,14 @@ pub(super) struct Shared {
     pub busy: RefCell<Vec<Rc<Connection>>>,
     /// One buffer serves all readers of the thread.
     scratch: RefCell<Vec<u8>>,
+    /// Reads that brought something.
+    pub reads: Cell<u64>,
 }
 
 impl Shared {
     pub fn new(plan: Plan, record: Arc<Record>) -> Rc<Self> {
         let scratch = RefCell::new(vec![0; READ_BYTES_MAX]);
-        Rc::new(Self { plan, record, busy: RefCell::default(), scratch })
+        Rc::new(Self { plan, record, busy: RefCell::default(), scratch, reads: Cell::new(0) })
     }
 }
 
@@ -272,6 +274,7 @@ impl Connection {
                     return Poll::Ready("closed by the server".into());
                 }
                 Ok(()) => {
+                    self.shared.reads.set(self.shared.reads.get() + 1);
                     if let Err(why) = self.take(buffer.filled()) {
                         return Poll::Ready(why);
                     }
