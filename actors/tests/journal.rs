@@ -369,3 +369,31 @@ fn the_queue_is_bounded_and_closing_refuses() {
     journal.close();
     assert_eq!(journal.append(0, 1, vec![1], Completion::None), Err(AppendRefusal::Stopped));
 }
+
+#[test]
+fn bytes_that_were_made_to_look_like_a_record_are_not_taken_for_one() {
+    // Somebody who knows the format sends records of a journal of his own as payload, hoping that a search for sound
+    // records behind damage finds them. He cannot know the salt.
+    let salted = |salt| Options { salt_if_new: salt, ..options() };
+    let forged = |salt: u64, seq: u64| {
+        let mut bytes = Vec::new();
+        let seal = format::Seal { salt, segment: 0 };
+        format::encode(&mut bytes, seal, seq, 0, i64::MAX, 0, 1, b"forged");
+        bytes
+    };
+    for (salt, guessed, taken) in [(11, 12, false), (11, 11, true)] {
+        let fs = SimFs::default();
+        let (journal, mut writer, _) =
+            Journal::open(fs.clone(), Arc::new(TestClock::default()), &salted(salt)).unwrap();
+        journal.append(0, 1, forged(guessed, 2), Completion::None).unwrap();
+        journal.append(0, 1, payload(2, 64), Completion::None).unwrap();
+        writer.step(false).unwrap();
+        let all = read_all(&journal, 0);
+        let name = "000000000000.segment";
+        fs.flip(name, all[0].offset as usize + 8, 0);
+        let (_, lost) = salvage(&fs, false, |_, _| {}).unwrap();
+        // The control: with the right salt the forgery would stand where it was put.
+        let found = lost[0].offset + lost[0].bytes != all[1].offset;
+        assert_eq!(found, taken, "salt {salt}, guessed {guessed}: {lost:?}");
+    }
+}

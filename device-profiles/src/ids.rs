@@ -1,8 +1,8 @@
 //! Identifiers: private newtypes with one parser each.
 //!
 //! All ids share one alphabet, `[A-Za-z0-9._:-]`, and 1 to [`ID_BYTES_MAX`] bytes, so that an id fits unescaped in a topic, a
-//! URL path, a metric label and a file name. They are reference-counted strings because a movement, a level and an event each
-//! carry several of them.
+//! URL path, a metric label and a file name. Dots alone are no id: in a path they would mean a directory. Ids are
+//! reference-counted strings because a movement, a level and an event each carry several of them.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
@@ -22,9 +22,12 @@ pub enum IdError {
     /// A character outside the alphabet.
     #[error("an id is made of letters, digits and . _ : -, this one has {0:?}")]
     BadCharacter(char),
+    /// Nothing but dots, which a URL path or a file name takes for a directory.
+    #[error("an id must not be dots alone")]
+    OnlyDots,
 }
 
-/// Checks the alphabet and length shared by all ids.
+/// Checks the alphabet and length shared by all ids, and that there is more than dots.
 pub fn check_id(text: &str) -> Result<(), IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
@@ -34,6 +37,7 @@ pub fn check_id(text: &str) -> Result<(), IdError> {
     }
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
     match text.bytes().position(|b| !good(b)) {
+        None if text.bytes().all(|b| b == b'.') => Err(IdError::OnlyDots),
         None => Ok(()),
         Some(at) => Err(IdError::BadCharacter(
             text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or('\u{fffd}'),
@@ -153,8 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn dots_alone_are_no_id() {
+        for dots in [".", "..", "..."] {
+            assert_eq!(SlotId::parse(dots), Err(IdError::OnlyDots), "{dots}");
+        }
+        assert!(SlotId::parse("..a").is_ok());
+        assert!(SlotId::parse("-.").is_ok());
+    }
+
+    #[test]
     fn a_bad_id_does_not_deserialize() {
         assert!(serde_json::from_str::<Sku>("\"ok-1\"").is_ok());
+        assert!(serde_json::from_str::<Sku>("\"..\"").is_err());
         assert!(serde_json::from_str::<Sku>("\"not ok\"").is_err());
     }
 }

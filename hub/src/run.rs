@@ -118,10 +118,7 @@ async fn start_on(
         (None, Some(server)) => PgStore::open(server.options()).await?,
         (None, None) => anyhow::bail!("no database is configured"),
     };
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed)
-        .map_err(|e| anyhow::anyhow!("no randomness from the operating system: {e}"))?;
-    let rng: Arc<dyn Rng> = Arc::new(SplitMix::new(u64::from_le_bytes(seed)));
+    let rng: Arc<dyn Rng> = Arc::new(SplitMix::new(random()?));
 
     let (journal, threads) = open_journal(config, &data_dir.journal())?;
     let shards = config.shards.count;
@@ -129,9 +126,9 @@ async fn start_on(
     let batches: broadcast::Sender<Arc<Batch>> = broadcast::Sender::new(NOTICES_MAX);
     let boards: Arc<[Arc<Board>]> = (0..shards).map(|_| Board::telling(batches.clone())).collect();
     let children: Mutex<Vec<Arc<Status>>> = Mutex::default();
+    let snapshots = SnapshotFiles::new(&data_dir.snapshots())?;
     let (arbiters, statuses) =
-        start_shards(&journal, &store, &SnapshotFiles::new(&data_dir.snapshots())?, &boards, &rng)
-            .await?;
+        start_shards(&journal, &store, &snapshots, &boards, &rng).await?;
     children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
 
     let profile = device_profiles::Profile::parse(DEFAULT_PROFILE)?;
@@ -168,7 +165,7 @@ async fn start_on(
     // Before the first point is written: a day that has points in the default partition gets none of its own.
     keep_partitions(&desk, config.series.keep_days).await?;
     let statuses =
-        reconcilers(&desk, config, server.is_some().then(|| data_dir.path().to_owned()), &rng);
+        reconcilers(&desk, config, server.is_some().then(|| data_dir.path().to_owned()), &snapshots, &rng);
     watch.children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
 
     let (token_hash, new_token) = data_dir.token()?;
@@ -232,10 +229,21 @@ impl Hub {
     }
 }
 
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| anyhow::anyhow!("no randomness from the operating system: {e}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 fn open_journal(config: &Config, dir: &Path) -> anyhow::Result<(Journal<RealFs>, Threads)> {
     let fs = RealFs::new(dir)
         .with_context(|| format!("cannot use the journal's directory {}", dir.display()))?;
-    let options = Options { group_wait_us: config.journal.group_wait_us, ..Options::default() };
+    let options = Options {
+        group_wait_us: config.journal.group_wait_us,
+        salt_if_new: random()?,
+        ..Options::default()
+    };
     let (journal, writer, recovered) = Journal::open(fs, Arc::new(SystemClock::new()), &options)?;
     if let Some(torn) = recovered.torn {
         tracing::warn!(
@@ -363,6 +371,7 @@ fn reconcilers(
     desk: &Desk,
     config: &Config,
     private: Option<std::path::PathBuf>,
+    snapshots: &SnapshotFiles,
     rng: &Arc<dyn Rng>,
 ) -> Vec<Arc<Status>> {
     let mut children = Vec::new();
@@ -403,12 +412,12 @@ fn reconcilers(
             d.directory.flush_seen(&d.store).await.map_err(|e| e.to_string())
         }
     }));
-    let (d, limits) = (desk.clone(), config.journal.clone());
+    let (d, limits, snapshots) = (desk.clone(), config.journal.clone(), snapshots.clone());
     children.push(every("trim", Duration::from_secs(HOUSEKEEPING_S), rng, move || {
-        let (d, limits) = (d.clone(), limits.clone());
+        let (d, limits, snapshots) = (d.clone(), limits.clone(), snapshots.clone());
         async move {
             let boards = Arc::clone(&d.boards);
-            trim::round(&d.store, &d.journal, &boards, &limits)
+            trim::round(&d.store, &d.journal, &snapshots, &boards, &limits)
                 .await
                 .map(drop)
                 .map_err(|e| e.to_string())

@@ -2,13 +2,17 @@
 //!
 //! The journal may go up to the least of: the horizon (days, bytes), the older snapshot of every shard, and every cursor.
 //! Before a segment goes, the frames in it that movements rest on are copied to PostgreSQL, so every number still explains
-//! itself.
+//! itself. A movement still to come may rest on old frames too: a cell that was silent for weeks names the last frame of the
+//! plateau it leaves. Such frames were held by the fold at the older snapshot already, because nothing behind it goes; so
+//! that snapshot says which.
 
 use actors::{
     journal::{Journal, SEGMENT_BYTES},
     ports::fs::{Fs, RealFs},
+    snapshot::{SnapshotFiles, SnapshotId, SnapshotStore},
     stock::Board,
 };
+use fold::State;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
@@ -17,7 +21,7 @@ use crate::{
 };
 
 /// Frames copied at once.
-const EVIDENCE_ROWS_MAX: i64 = 2_000;
+const EVIDENCE_ROWS_MAX: usize = 2_000;
 const DAY_US: i64 = 86_400_000_000;
 
 /// Why a round ended early.
@@ -32,6 +36,14 @@ pub enum TrimError {
     /// A record that is evidence cannot be read.
     #[error(transparent)]
     Journal(#[from] actors::journal::ReadError),
+    /// The older snapshot of a shard cannot be read, so what it holds is not known.
+    #[error("shard {shard}: {why}; nothing is trimmed before the next snapshot")]
+    Snapshot {
+        /// Shard.
+        shard: u16,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// The offset before which the horizon lets segments go.
@@ -63,6 +75,7 @@ fn horizon(journal: &Journal<RealFs>, limits: &config::Journal) -> Result<u64, T
 pub async fn round(
     store: &PgStore,
     journal: &Journal<RealFs>,
+    snapshots: &SnapshotFiles,
     boards: &[Arc<Board>],
     limits: &config::Journal,
 ) -> Result<usize, TrimError> {
@@ -76,9 +89,20 @@ pub async fn round(
     }
     // Whole segments only.
     let before = before & !(SEGMENT_BYTES - 1);
-    for shard in 0..boards.len() {
-        let shard = u16::try_from(shard).unwrap_or(u16::MAX);
+    for (shard, board) in (0u16..).zip(boards) {
         copy_evidence(store, journal, shard, before).await?;
+        let offset = board.stats.snapshot_older.load(Relaxed);
+        let id = SnapshotId { epoch: journal.epoch(), shard, offset };
+        let files = snapshots.clone();
+        let held = tokio::task::spawn_blocking(move || held(&files, id))
+            .await
+            .unwrap_or_else(|panic| Err(panic.to_string()))
+            .map_err(|why| TrimError::Snapshot { shard, why })?;
+        let first = journal.first();
+        let wanted: Vec<u64> = held.into_iter().filter(|o| (first..before).contains(o)).collect();
+        for piece in wanted.chunks(EVIDENCE_ROWS_MAX) {
+            copy(store, journal, shard, piece).await?;
+        }
     }
     let gone = journal.trim(before)?;
     if gone > 0 {
@@ -96,20 +120,42 @@ async fn copy_evidence(
     let epoch = journal.epoch();
     let mut from = journal.first();
     loop {
-        let wanted = store.evidence_wanted(shard, epoch, from, before, EVIDENCE_ROWS_MAX).await?;
+        let wanted =
+            store.evidence_wanted(shard, epoch, from, before, EVIDENCE_ROWS_MAX as i64).await?;
         let Some(last) = wanted.last() else { return Ok(()) };
         from = last + 1;
-        let mut rows = Vec::with_capacity(wanted.len());
-        for offset in wanted {
-            if let Some(record) = journal.record_at(offset)? {
-                rows.push(EvidenceRow {
-                    offset,
-                    received_at_us: record.at_us,
-                    kind: record.kind,
-                    payload: record.payload.to_vec(),
-                });
-            }
-        }
-        store.keep_evidence(shard, epoch, &rows).await?;
+        copy(store, journal, shard, &wanted).await?;
     }
+}
+
+/// Offsets a snapshot's states may still name, in order, each once.
+fn held(files: &SnapshotFiles, id: SnapshotId) -> Result<Vec<u64>, String> {
+    let mut held = Vec::new();
+    for slices in files.load(id).map_err(|e| e.to_string())? {
+        held.extend(State::restore(&slices).map_err(|e| e.to_string())?.evidence());
+    }
+    held.sort_unstable();
+    held.dedup();
+    Ok(held)
+}
+
+async fn copy(
+    store: &PgStore,
+    journal: &Journal<RealFs>,
+    shard: u16,
+    offsets: &[u64],
+) -> Result<(), TrimError> {
+    let mut rows = Vec::with_capacity(offsets.len());
+    for offset in offsets {
+        if let Some(record) = journal.record_at(*offset)? {
+            rows.push(EvidenceRow {
+                offset: *offset,
+                received_at_us: record.at_us,
+                kind: record.kind,
+                payload: record.payload.to_vec(),
+            });
+        }
+    }
+    store.keep_evidence(shard, journal.epoch(), &rows).await?;
+    Ok(())
 }

@@ -187,6 +187,10 @@ pub enum Master {
     Device(DeviceSpec),
     /// A device's frames are no longer believed.
     DeviceRevoked(DeviceId),
+    /// A slot is no longer there.
+    SlotGone(SlotId),
+    /// A SKU is no longer kept.
+    SkuGone(Sku),
 }
 
 /// A slot.

@@ -1,9 +1,14 @@
 //! Master data as published into the journal: slots, SKUs, planogram lines, devices.
+//!
+//! Who publishes that a slot or a SKU is gone has made sure that nothing is kept there. Goods may have come while the
+//! publication was on its way: then both stay, because a quantity is the sum of its movements and what exists is somewhere.
+//! A device never goes: it is revoked and bound to nothing, so that what it sent is known again if it ever comes back.
 
-use device_profiles::{Profile, Sku, SlotId};
+use device_profiles::{Profile, Sku, SlotId, Units};
 
 use crate::{
     device::Device,
+    discrepancy,
     effects::Effects,
     entry::{DeviceSpec, LineSpec, Master, MasterEntry, SkuSpec, SlotSpec, Source},
     frame::gtin14,
@@ -31,6 +36,8 @@ impl State {
                         device.revoked = true;
                     }
                 }
+                Master::SlotGone(id) => self.master_slot_gone(id, effects),
+                Master::SkuGone(sku) => self.master_sku_gone(sku, effects),
             }
         }
         true
@@ -95,6 +102,41 @@ impl State {
         if let Some(index) = device.cell_index(&channel) {
             weight::respecify_lines(&mut device.cells[index], slot, &self.skus);
         }
+    }
+
+    fn master_slot_gone(&mut self, id: &SlotId, effects: &mut Effects) {
+        if self.receiving.as_ref() == Some(id) {
+            self.receiving = None;
+        }
+        let now = self.now;
+        let Some(slot) = self.slots.get_mut(id.as_str()) else { return };
+        if slot.lines.iter().any(|line| line.quantity != Units::ZERO) {
+            return;
+        }
+        discrepancy::close(slot, effects, now, "the slot was removed", |_| true);
+        effects.levels.extend(slot.lines.iter().map(|line| (id.clone(), line.sku.clone())));
+        self.slots.remove(id.as_str());
+    }
+
+    fn master_sku_gone(&mut self, sku: &Sku, effects: &mut Effects) {
+        let kept = |line: &Line| line.sku == *sku && (line.planned || line.quantity != Units::ZERO);
+        if self.slots.iter().any(|(_, slot)| slot.lines.iter().any(kept)) {
+            return;
+        }
+        let now = self.now;
+        let named = self.slots.iter().filter(|(_, slot)| slot.names(sku));
+        let named: Vec<SlotId> = named.map(|(id, _)| id.clone()).collect();
+        for id in named {
+            let Some(slot) = self.slots.get_mut(id.as_str()) else { continue };
+            discrepancy::close(slot, effects, now, "the SKU was removed", |open| {
+                open.sku.as_ref() == Some(sku)
+            });
+            slot.lines.retain(|line| line.sku != *sku);
+            slot.expected.retain(|expected| expected.sku != *sku);
+            effects.levels.push((id, sku.clone()));
+        }
+        self.skus.remove(sku.as_str());
+        self.gtins.retain(|_, owner| owner != sku);
     }
 
     fn master_device(&mut self, spec: &DeviceSpec) {

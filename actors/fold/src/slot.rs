@@ -102,6 +102,13 @@ impl Slot {
         self.lines.iter_mut().find(|line| line.sku == *sku)
     }
 
+    /// Whether anything but past movements is about this SKU.
+    pub fn names(&self, sku: &Sku) -> bool {
+        self.line(sku).is_some()
+            || self.expected.iter().any(|expected| expected.sku == *sku)
+            || self.open.iter().any(|open| open.sku.as_ref() == Some(sku))
+    }
+
     pub fn remember(&mut self, past: Past) {
         self.past.push(past, PAST_MOVEMENTS_MAX);
     }

@@ -16,7 +16,8 @@ use crate::{
     entry::{Body, Entry, HubTime, Position, Principal, SkuSpec, SlotSpec, Source},
     slot::{Level, Line, Slot},
     table::Table,
-    weight, witness,
+    weight::{self, Cell},
+    witness,
 };
 
 /// Everything the fold knows of one facility.
@@ -248,6 +249,11 @@ impl State {
     /// Names entries that crashed the fold before and must be passed over.
     pub fn skip(&mut self, offsets: impl IntoIterator<Item = u64>) {
         self.skip.extend(offsets);
+    }
+
+    /// Offsets of entries that a coming movement may name as evidence, unordered: whoever trims the journal keeps them.
+    pub fn evidence(&self) -> impl Iterator<Item = u64> {
+        self.devices.iter().flat_map(|(_, device)| device.cells.iter().flat_map(Cell::evidence))
     }
 
     /// The level of a line.

@@ -55,6 +55,15 @@ impl<K: Ord + Clone + Borrow<str>, V: Clone> Table<K, V> {
         let bucket = Arc::make_mut(&mut self.buckets[bucket_of(key.borrow())]);
         bucket.insert(key, value)
     }
+    /// Takes a value out.
+    pub fn remove(&mut self, key: &str) -> Option<V> {
+        let bucket = &mut self.buckets[bucket_of(key)];
+        // Looking first keeps an absent key from copying a bucket that a snapshot shares.
+        if !bucket.contains_key(key) {
+            return None;
+        }
+        Arc::make_mut(bucket).remove(key)
+    }
     /// All values, by bucket and key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.buckets.iter().flat_map(|bucket| bucket.iter())

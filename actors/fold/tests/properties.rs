@@ -288,6 +288,21 @@ proptest! {
         }
     }
 
+    /// Whatever entry a movement rests on was announced by the state before, so that trimming the journal can keep it.
+    #[test]
+    fn evidence_is_announced(moves in moves()) {
+        let mut pen = Pen::new();
+        let (mut state, _) = facility(&mut pen, &layout(true));
+        for entry in write(&mut pen, &moves) {
+            let announced: Vec<u64> = state.evidence().collect();
+            for movement in state.apply(&entry).movements {
+                for offset in &movement.evidence {
+                    prop_assert!(announced.contains(offset), "{offset} of {movement:?} not in {announced:?}");
+                }
+            }
+        }
+    }
+
     /// Any bytes under any kind are an entry, and any entry can be applied.
     #[test]
     fn total_on_any_bytes(records in proptest::collection::vec((0u8..4, proptest::collection::vec(any::<u8>(), 0..200)), 1..40)) {

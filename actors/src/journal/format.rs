@@ -15,10 +15,24 @@ const MAGIC: &[u8; 8] = b"SFJRNL01";
 pub struct Header {
     /// Changes only when a journal is made anew.
     pub epoch: u32,
+    /// Secret of the journal, drawn when it was made; see [`Seal`].
+    pub salt: u64,
     /// Its number; also its file name.
     pub segment: u64,
     /// Sequence number of its first record.
     pub first_seq: u64,
+}
+
+/// What the checksum of every record in a segment begins with.
+///
+/// The segment's number, so that a block left over from another file is not taken for a record of this one; the journal's
+/// salt, so that nobody who sends bytes can make them look like a record when salvage searches for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// The journal's salt.
+    pub salt: u64,
+    /// The segment's number.
+    pub segment: u64,
 }
 
 /// One record, its payload a slice of the buffer it was read in.
@@ -63,6 +77,11 @@ pub enum At {
 }
 
 impl Header {
+    /// The seal of its records.
+    pub fn seal(&self) -> Seal {
+        Seal { salt: self.salt, segment: self.segment }
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0u8; HEADER_BYTES];
@@ -70,6 +89,7 @@ impl Header {
         out[8..12].copy_from_slice(&self.epoch.to_le_bytes());
         out[16..24].copy_from_slice(&self.segment.to_le_bytes());
         out[24..32].copy_from_slice(&self.first_seq.to_le_bytes());
+        out[32..40].copy_from_slice(&self.salt.to_le_bytes());
         let crc = crc32c::crc32c(&out[..60]);
         out[60..].copy_from_slice(&crc.to_le_bytes());
         out
@@ -83,6 +103,7 @@ impl Header {
             epoch: u32_at(bytes, 8),
             segment: u64_at(bytes, 16),
             first_seq: u64_at(bytes, 24),
+            salt: u64_at(bytes, 32),
         })
     }
 }
@@ -91,7 +112,7 @@ impl Header {
 #[allow(clippy::too_many_arguments, reason = "the fields of a record")]
 pub fn encode(
     out: &mut Vec<u8>,
-    segment: u64,
+    seal: Seal,
     seq: u64,
     index: u32,
     at_us: i64,
@@ -110,19 +131,19 @@ pub fn encode(
     out.push(kind);
     out.push(0);
     out.extend_from_slice(payload);
-    let crc = checksum(segment, &out[start..]);
+    let crc = checksum(seal, &out[start..]);
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Covers the segment's number, so that a recycled block of another segment is not taken for a record of this one.
-fn checksum(segment: u64, record: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&segment.to_le_bytes());
+fn checksum(seal: Seal, record: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&seal.salt.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &seal.segment.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &record[..4]);
     crc32c::crc32c_append(crc, &record[8..])
 }
 
 /// What stands at the start of `bytes`.
-pub fn look(segment: u64, bytes: &[u8]) -> At {
+pub fn look(seal: Seal, bytes: &[u8]) -> At {
     let Some(head) = bytes.get(..RECORD_BYTES) else {
         return if bytes.iter().all(|b| *b == 0) { At::End } else { At::Bad };
     };
@@ -134,7 +155,7 @@ pub fn look(segment: u64, bytes: &[u8]) -> At {
         return At::Bad;
     }
     let Some(record) = bytes.get(..size) else { return At::Bad };
-    if checksum(segment, record) != u32_at(head, 4) {
+    if checksum(seal, record) != u32_at(head, 4) {
         return At::Bad;
     }
     At::Record {

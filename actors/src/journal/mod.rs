@@ -78,13 +78,15 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Epoch of a journal that is made new.
     pub epoch_if_new: u32,
+    /// Salt of a journal that is made new; nobody who sends readings may know it. See `docs/specs/journal.md`.
+    pub salt_if_new: u64,
     /// Extra time a group waits for company, in microseconds; 0 = the natural group commit.
     pub group_wait_us: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, epoch_if_new: 1, group_wait_us: 0 }
+        Self { segment_bytes: SEGMENT_BYTES, epoch_if_new: 1, salt_if_new: 0, group_wait_us: 0 }
     }
 }
 
@@ -103,6 +105,7 @@ pub enum OpenError {
 struct Shared<F: Fs> {
     fs: Arc<F>,
     epoch: u32,
+    salt: u64,
     queue: Queue,
     tip: Arc<Tip>,
     segments: Segments,
@@ -138,6 +141,7 @@ impl<F: Fs> Journal<F> {
         let shared = Arc::new(Shared {
             segments: Segments::new(recovered.segments.clone(), recovered.prepared.clone()),
             epoch: recovered.epoch,
+            salt: recovered.salt,
             queue: Queue::new(QUEUE_BYTES_MAX),
             tip: Arc::new(Tip::new(recovered.end)),
             stats: Stats::default(),
@@ -153,14 +157,14 @@ impl<F: Fs> Journal<F> {
     /// all the tail, which the hub may be writing at this moment.
     pub fn open_for_reading(fs: F, clock: Arc<dyn Clock>, last: Offset) -> Result<Self, OpenError> {
         let mut live = std::collections::BTreeSet::new();
-        let mut epoch = 0;
+        let (mut epoch, mut salt) = (0, 0);
         for number in fs.list()?.iter().filter_map(|name| segment::parse_name(name)) {
             if let Some(header) = recovery::header(&fs, number)? {
-                epoch = header.epoch;
+                (epoch, salt) = (header.epoch, header.salt);
                 live.insert(number);
             }
         }
-        let end = match reader::record_at(&fs, last) {
+        let end = match reader::record_at(&fs, salt, last) {
             Ok(Some(record)) => last + (format::RECORD_BYTES + record.payload.len()) as u64,
             Ok(None) if last == 0 => segment::first_record(live.first().copied().unwrap_or(0)),
             Ok(None) | Err(ReadError::Damaged { .. } | ReadError::Trimmed { .. }) => {
@@ -177,6 +181,7 @@ impl<F: Fs> Journal<F> {
             shared: Arc::new(Shared {
                 segments: Segments::new(live, std::collections::BTreeSet::new()),
                 epoch,
+                salt,
                 queue,
                 tip: Arc::new(Tip::new(end)),
                 stats: Stats::default(),
@@ -237,7 +242,9 @@ impl<F: Fs> Journal<F> {
 
     /// A reader of every record after `after` (0 = from the first kept).
     pub fn reader(&self, after: Offset) -> Reader<F> {
-        Reader::new(Arc::clone(&self.shared.fs), Arc::clone(&self.shared.tip), self.first(), after)
+        let shared = &self.shared;
+        let (fs, tip) = (Arc::clone(&shared.fs), Arc::clone(&shared.tip));
+        Reader::new(fs, shared.salt, tip, self.first(), after)
     }
 
     /// Offset of the first byte kept; records before it were trimmed.
@@ -250,7 +257,7 @@ impl<F: Fs> Journal<F> {
         if offset < self.first() || offset >= self.shared.tip.end() {
             return Ok(None);
         }
-        reader::record_at(&*self.shared.fs, offset)
+        reader::record_at(&*self.shared.fs, self.shared.salt, offset)
     }
 
     /// Removes whole segments before `before`; the segment that is written is never removed. Returns how many went.

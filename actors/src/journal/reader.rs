@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     RECORD_BYTES_MAX, Tip,
-    format::{self, At, HEADER_BYTES, Header, KIND_GAP, RECORD_BYTES, Record},
+    format::{self, At, HEADER_BYTES, Header, KIND_GAP, RECORD_BYTES, Record, Seal},
     segment::{self, Offset},
 };
 use crate::ports::fs::{FileIo, Fs};
@@ -46,6 +46,7 @@ pub enum ReadError {
 /// A place in the journal that moves forward.
 pub struct Reader<F: Fs> {
     fs: Arc<F>,
+    salt: u64,
     tip: Arc<Tip>,
     next: Offset,
     /// Records at or before this offset are passed over.
@@ -56,11 +57,17 @@ pub struct Reader<F: Fs> {
 }
 
 impl<F: Fs> Reader<F> {
-    pub(super) fn new(fs: Arc<F>, tip: Arc<Tip>, first: Offset, after: Offset) -> Self {
+    pub(super) fn new(
+        fs: Arc<F>,
+        salt: u64,
+        tip: Arc<Tip>,
+        first: Offset,
+        after: Offset,
+    ) -> Self {
         // A record names the next one only by being read, so reading starts with the record at `after` itself.
         let next =
             if after < first { segment::first_record(segment::number(first)) } else { after };
-        Self { fs, tip, next, after, expected: None, passed_gap: false, file: None }
+        Self { fs, salt, tip, next, after, expected: None, passed_gap: false, file: None }
     }
 
     /// Where it stands: everything before this offset was read.
@@ -84,6 +91,7 @@ impl<F: Fs> Reader<F> {
         let mut size = READ_BYTES;
         while self.next < end {
             let number = segment::number(self.next);
+            let seal = Seal { salt: self.salt, segment: number };
             if segment::within(self.next) < HEADER_BYTES as u64 {
                 self.next = segment::first_record(number);
                 continue;
@@ -102,7 +110,7 @@ impl<F: Fs> Reader<F> {
                 if cut && rest.len() < RECORD_BYTES {
                     break;
                 }
-                match format::look(number, rest) {
+                match format::look(seal, rest) {
                     At::Record { bytes: length, seq, at_us, shard, kind, .. } => {
                         let offset = self.next + used as u64;
                         self.check_seq(offset, seq, kind, at_us)?;
@@ -209,19 +217,24 @@ impl<F: Fs> Reader<F> {
 }
 
 /// The record at an offset, if one stands there.
-pub fn record_at<F: Fs>(fs: &F, offset: Offset) -> Result<Option<Record>, ReadError> {
+pub(super) fn record_at<F: Fs>(
+    fs: &F,
+    salt: u64,
+    offset: Offset,
+) -> Result<Option<Record>, ReadError> {
     let number = segment::number(offset);
     let file = match fs.open(&segment::name(number)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    let seal = Seal { salt, segment: number };
     let mut size = 4 << 10;
     loop {
         let mut buffer = vec![0; size];
         let read = file.read_at(&mut buffer, segment::within(offset))?;
         buffer.truncate(read);
-        if let At::Record { bytes, seq, at_us, shard, kind, .. } = format::look(number, &buffer) {
+        if let At::Record { bytes, seq, at_us, shard, kind, .. } = format::look(seal, &buffer) {
             let payload = Bytes::from(buffer).slice(RECORD_BYTES..bytes);
             return Ok(Some(Record { offset, seq, at_us, shard, kind, payload }));
         }

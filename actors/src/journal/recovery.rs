@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, io};
 
 use super::{
     GROUP_BYTES_MAX, Options,
-    format::{self, At, HEADER_BYTES, Header, KIND_GAP, RECORD_BYTES},
+    format::{self, At, HEADER_BYTES, Header, KIND_GAP, RECORD_BYTES, Seal},
     segment::{self, Offset},
 };
 use crate::ports::fs::{FileIo, Fs};
@@ -22,6 +22,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub struct Recovered {
     /// Which journal.
     pub epoch: u32,
+    /// Its salt.
+    pub(super) salt: u64,
     /// It was made just now.
     pub new: bool,
     /// Where the next record goes.
@@ -129,6 +131,7 @@ pub(super) fn recover<F: Fs>(fs: &F, options: &Options) -> Result<Recovered, sup
         let end = segment::offset(0, HEADER_BYTES as u64);
         return Ok(Recovered {
             epoch: options.epoch_if_new,
+            salt: options.salt_if_new,
             new: true,
             end,
             next_seq: 1,
@@ -179,6 +182,7 @@ pub(super) fn recover<F: Fs>(fs: &F, options: &Options) -> Result<Recovered, sup
     }
     Ok(Recovered {
         epoch: newest.epoch,
+        salt: newest.salt,
         new: false,
         end: scan.end,
         next_seq: scan.next_seq,
@@ -200,6 +204,10 @@ fn contiguous(headers: &[Header]) -> Result<(), Damage> {
         }
         if b.epoch != a.epoch {
             let what = format!("segment of another journal (epoch {}, not {})", b.epoch, a.epoch);
+            return Err(Damage::at(segment::offset(b.segment, 0), what));
+        }
+        if b.salt != a.salt {
+            let what = "segment of another journal (another salt)";
             return Err(Damage::at(segment::offset(b.segment, 0), what));
         }
         if b.first_seq < a.first_seq {
@@ -265,7 +273,7 @@ pub(super) fn scan<F: Fs>(fs: &F, header: &Header) -> io::Result<Scan> {
         beyond: None,
     };
     while at < read {
-        match format::look(number, &bytes[at..]) {
+        match format::look(header.seal(), &bytes[at..]) {
             At::Record { bytes: length, seq, at_us, kind, .. } if seq == scan.next_seq => {
                 if kind == KIND_GAP {
                     scan.next_seq = at_us.cast_unsigned();
@@ -283,7 +291,7 @@ pub(super) fn scan<F: Fs>(fs: &F, header: &Header) -> io::Result<Scan> {
     let rest = &bytes[at..];
     scan.dirty = rest.iter().any(|b| *b != 0);
     if scan.dirty {
-        scan.beyond = beyond(number, rest, scan.next_seq)
+        scan.beyond = beyond(header.seal(), rest, scan.next_seq)
             .map(|(found, seq, group)| (segment::offset(number, (at + found) as u64), seq, group));
     }
     Ok(scan)
@@ -296,7 +304,7 @@ pub(super) fn is_near(next_seq: u64, seq: u64, distance: usize) -> bool {
 }
 
 /// The newest sound record in `rest` whose number is at least `next_seq`, by the start of its group.
-fn beyond(number: u64, rest: &[u8], next_seq: u64) -> Option<(usize, u64, u64)> {
+fn beyond(seal: Seal, rest: &[u8], next_seq: u64) -> Option<(usize, u64, u64)> {
     let mut found: Option<(usize, u64, u64)> = None;
     let mut at = 0;
     // A group never reaches further than this; a later group begins where it ends, so the look need not go on for ever.
@@ -305,7 +313,7 @@ fn beyond(number: u64, rest: &[u8], next_seq: u64) -> Option<(usize, u64, u64)> 
             at += CHUNK_BYTES;
             continue;
         }
-        match format::look(number, &rest[at..]) {
+        match format::look(seal, &rest[at..]) {
             At::Record { bytes, seq, index, .. } if is_near(next_seq, seq, at) => {
                 let group = seq.saturating_sub(u64::from(index));
                 if found.is_none_or(|(_, _, best)| group > best) {

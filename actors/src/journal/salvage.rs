@@ -7,7 +7,7 @@ use std::io;
 
 use super::{
     RECORD_BYTES_MAX,
-    format::{self, At, HEADER_BYTES, Header, KIND_GAP, RECORD_BYTES},
+    format::{self, At, HEADER_BYTES, Header, KIND_GAP, RECORD_BYTES, Seal},
     recovery::{self, Damage},
     segment::{self, Offset},
 };
@@ -60,7 +60,7 @@ pub fn salvage<F: Fs>(
         let known = headers.iter().find(|(n, _)| *n == number).and_then(|(_, h)| *h);
         let following = headers.iter().filter(|(n, _)| *n > number).find_map(|(_, h)| *h);
         let header =
-            known.unwrap_or(Header { epoch: first.epoch, segment: number, first_seq: expected });
+            known.unwrap_or(Header { segment: number, first_seq: expected, ..first });
         if known.is_none() && repair {
             if !headers.iter().any(|(n, _)| *n == number) {
                 fs.create_zeroed(&segment::name(number), segment::SEGMENT_BYTES)?;
@@ -102,7 +102,7 @@ fn walk<F: Fs>(
     let mut at = HEADER_BYTES.min(bytes.len());
     let mut next = *expected;
     loop {
-        match format::look(number, &bytes[at..]) {
+        match format::look(header.seal(), &bytes[at..]) {
             At::Record { bytes: length, seq, kind, at_us, .. } if seq == next => {
                 if kind == KIND_GAP {
                     next = at_us.cast_unsigned();
@@ -113,7 +113,7 @@ fn walk<F: Fs>(
                 at += length;
             }
             At::Record { .. } | At::Bad | At::End => {
-                let sound = search(number, &bytes, at, next);
+                let sound = search(header.seal(), &bytes, at, next);
                 let until = sound.map(|(_, seq)| seq).or(following.map(|f| f.first_seq));
                 let clean = bytes[at..].iter().all(|b| *b == 0);
                 match (sound, until) {
@@ -134,7 +134,7 @@ fn walk<F: Fs>(
                             if until.is_none() {
                                 recovery::zero_from(fs, offset)?;
                             } else {
-                                fill(fs, number, (at, end), next, next_seq, found.is_none())?;
+                                fill(fs, header.seal(), (at, end), next, next_seq, found.is_none())?;
                             }
                         }
                         next = next_seq;
@@ -150,14 +150,14 @@ fn walk<F: Fs>(
 }
 
 /// The next sound record whose number is not behind.
-fn search(number: u64, bytes: &[u8], from: usize, next: u64) -> Option<(usize, u64)> {
+fn search(seal: Seal, bytes: &[u8], from: usize, next: u64) -> Option<(usize, u64)> {
     let mut at = from + 1;
     while at + RECORD_BYTES <= bytes.len() {
         if bytes[at] == 0 && bytes[at..(at + 4).min(bytes.len())].iter().all(|b| *b == 0) {
             at += 1;
             continue;
         }
-        if let At::Record { seq, .. } = format::look(number, &bytes[at..])
+        if let At::Record { seq, .. } = format::look(seal, &bytes[at..])
             && recovery::is_near(next, seq, at - from)
         {
             return Some((at, seq));
@@ -170,17 +170,17 @@ fn search(number: u64, bytes: &[u8], from: usize, next: u64) -> Option<(usize, u
 /// Writes gap records over a stretch. At a segment's end one short gap and zeros do.
 fn fill<F: Fs>(
     fs: &F,
-    number: u64,
+    seal: Seal,
     (from, to): (usize, usize),
     seq: u64,
     next_seq: u64,
     to_end: bool,
 ) -> io::Result<()> {
-    let file = fs.open(&segment::name(number))?;
+    let file = fs.open(&segment::name(seal.segment))?;
     let mut out = Vec::with_capacity(to - from);
     let gap = |out: &mut Vec<u8>, payload: usize, then: u64| {
         let zeros = vec![0u8; payload];
-        format::encode(out, number, seq, 0, then.cast_signed(), 0, KIND_GAP, &zeros);
+        format::encode(out, seal, seq, 0, then.cast_signed(), 0, KIND_GAP, &zeros);
     };
     if to_end {
         if to - from >= RECORD_BYTES {

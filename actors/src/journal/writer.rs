@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     AckCell, Completion, GROUP_BYTES_MAX, Options, Recovered, Shared,
-    format::{self, HEADER_BYTES, Header, RECORD_BYTES},
+    format::{self, HEADER_BYTES, Header, RECORD_BYTES, Seal},
     queue::Pending,
     segment::{self, Offset},
 };
@@ -152,10 +152,10 @@ impl<F: Fs> Writer<F> {
                 index = 0;
             }
             let offset = self.next + self.buffer.len() as u64;
-            let number = segment::number(self.next);
+            let seal = Seal { salt: self.shared.salt, segment: segment::number(self.next) };
             format::encode(
                 &mut self.buffer,
-                number,
+                seal,
                 self.next_seq,
                 index,
                 now,
@@ -231,7 +231,12 @@ impl<F: Fs> Writer<F> {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "no prepared segment"));
         }
         let file = self.shared.fs.open(&segment::name(number))?;
-        let header = Header { epoch: self.shared.epoch, segment: number, first_seq: self.next_seq };
+        let header = Header {
+            epoch: self.shared.epoch,
+            salt: self.shared.salt,
+            segment: number,
+            first_seq: self.next_seq,
+        };
         file.write_at(&header.encode(), 0)?;
         file.sync()?;
         self.file = Some(file);

@@ -18,8 +18,8 @@ pub struct EvidenceRow {
 }
 
 impl PgStore {
-    /// Offsets in `from..before` that movements of a shard rest on, at most `limit`, in order: their own entries and the
-    /// earlier ones they name.
+    /// Offsets in `from..before` that movements and discrepancies of a shard rest on, at most `limit`, in order: their own
+    /// entries and the earlier ones they name.
     pub async fn evidence_wanted(
         &self,
         shard: u16,
@@ -31,6 +31,9 @@ impl PgStore {
         let rows = sqlx::query(
             r#"SELECT DISTINCT o FROM (
                  SELECT "offset" AS o FROM movement
+                 WHERE shard = $1 AND epoch = $2 AND "offset" >= $3 AND "offset" < $4
+                 UNION ALL
+                 SELECT "offset" FROM discrepancy
                  WHERE shard = $1 AND epoch = $2 AND "offset" >= $3 AND "offset" < $4
                  UNION ALL
                  SELECT unnest(evidence) FROM movement

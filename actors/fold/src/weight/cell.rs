@@ -118,6 +118,12 @@ impl Cell {
         late
     }
 
+    /// Offsets of entries that a coming movement may rest on: samples, and the entry that calibrated the cell.
+    pub fn evidence(&self) -> impl Iterator<Item = u64> {
+        let calibration = Some(self.calibration).filter(|offset| *offset > 0);
+        self.detector.evidence().chain(calibration)
+    }
+
     /// When the cell wants a tick.
     pub fn due(&self, rule: &Rule) -> Option<HubTime> {
         self.detector.quiet_at(rule)

@@ -170,6 +170,13 @@ impl Detector {
         self.settled.as_ref().map(|p| p.reference)
     }
 
+    /// Offsets of the samples that a coming [`Step`] may name as evidence.
+    pub fn evidence(&self) -> impl Iterator<Item = u64> {
+        let plateau = self.settled.iter().map(|p| p.last_offset);
+        let candidate = self.candidate.iter().flat_map(|c| [c.first_offset, c.last_offset]);
+        plateau.chain(candidate)
+    }
+
     /// On a plateau now.
     pub fn is_settled(&self) -> bool {
         self.settled.is_some() && !self.moving
