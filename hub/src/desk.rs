@@ -5,7 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use actors::{
-    journal::{AppendRefusal, Journal},
+    journal::{
+        AppendRefusal, Journal,
+        format::{HEADER_BYTES, RECORD_BYTES},
+    },
     ports::fs::RealFs,
     stock::Board,
     store::Batch,
@@ -16,7 +19,8 @@ use fold::{Body, Entry, Position, Principal};
 use tokio::sync::broadcast;
 
 use crate::{
-    directory::Directory, mqtt::Core, observe::Watch, publish::Publisher, store::PgStore, tap::Tap,
+    directory::Directory, mqtt::Core, observe::Watch, publish::Publisher, refusals::RefusedCounts,
+    store::PgStore, tap::Tap,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -91,6 +95,11 @@ impl Desk {
                 },
             )?;
         Ok(Position { epoch: self.journal.epoch(), shard: ShardId(shard), offset })
+    }
+
+    /// Whether a position is one of this journal, whether or not it is reached yet.
+    pub fn has_place_for(&self, position: Position) -> bool {
+        position.epoch == self.journal.epoch() && usize::from(position.shard.0) < self.boards.len()
     }
 
     /// Waits until everything up to a position is committed and visible; false when `wait` passed first.
@@ -214,6 +223,24 @@ impl Desk {
     /// Every metric in Prometheus' text format.
     pub fn metrics(&self) -> String {
         self.watch.metrics(self)
+    }
+
+    /// Bytes of the journal, whoever they are of, behind what a shard has folded and committed; 0 = everything that was
+    /// acknowledged is in the store. Reads a file: call it from a blocking thread.
+    pub fn unfolded_bytes(&self, shard: u16) -> u64 {
+        let end = self.journal.tip().end();
+        let visible = self.visible(shard).offset;
+        let newest = match self.journal.record_at(visible) {
+            Ok(Some(record)) => RECORD_BYTES + record.payload.len(),
+            // Nothing was folded yet, or it was trimmed since: all that is kept lies behind.
+            Ok(None) | Err(_) => HEADER_BYTES,
+        };
+        end.saturating_sub(visible.max(self.journal.first()) + newest as u64)
+    }
+
+    /// What was refused of a device before the journal since the hub started.
+    pub fn refused(&self, device: &str) -> RefusedCounts {
+        self.watch.ingress.refusals.of(device)
     }
 
     /// Shards there are; a new facility takes `hash(id) % shards`.

@@ -134,7 +134,8 @@ impl Directory {
 
     /// Devices that may connect.
     pub fn len(&self) -> usize {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).devices.len()
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.devices.values().filter(|device| !device.row.revoked).count()
     }
 
     /// Nobody may connect.

@@ -22,9 +22,10 @@ use fold::{Frame, wire};
 use crate::{
     directory::{Device, Directory, Unknown},
     mqtt::{
-        Accepted, AuthRefusal, Grant, Hello, Inbound, Ingress, PublishRefusal, Route, TopicAction,
-        TopicRefusal, topic,
+        Accepted, AuthRefusal, Grant, Hello, Inbound, Ingress, PublishRefusal, Refused, Route,
+        TopicAction, TopicRefusal, topic,
     },
+    refusals::Refusals,
     tap::Tap,
 };
 
@@ -86,6 +87,8 @@ pub struct HubIngress {
     space: AtomicU8,
     /// Figures.
     pub stats: IngressStats,
+    /// What was refused of each device.
+    pub refusals: Refusals,
 }
 
 /// One connection of a device.
@@ -104,6 +107,7 @@ impl HubIngress {
             tap,
             space: AtomicU8::new(Space::Plenty as u8),
             stats: IngressStats::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -230,6 +234,10 @@ impl Ingress for HubIngress {
             }
         }
         Ok(Accepted::Journaled)
+    }
+
+    fn refused(&self, grant: &Grant, refused: Refused) {
+        self.refusals.count(&grant.device, refused);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod ingress;
 pub mod mqtt;
 pub mod observe;
 pub mod publish;
+pub mod refusals;
 pub mod replay;
 pub mod run;
 pub mod series;

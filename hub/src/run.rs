@@ -127,8 +127,7 @@ async fn start_on(
     let boards: Arc<[Arc<Board>]> = (0..shards).map(|_| Board::telling(batches.clone())).collect();
     let children: Mutex<Vec<Arc<Status>>> = Mutex::default();
     let snapshots = SnapshotFiles::new(&data_dir.snapshots())?;
-    let (arbiters, statuses) =
-        start_shards(&journal, &store, &snapshots, &boards, &rng).await?;
+    let (arbiters, statuses) = start_shards(&journal, &store, &snapshots, &boards, &rng).await?;
     children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
 
     let profile = device_profiles::Profile::parse(DEFAULT_PROFILE)?;
@@ -164,8 +163,13 @@ async fn start_on(
     look(&desk, &config.journal);
     // Before the first point is written: a day that has points in the default partition gets none of its own.
     keep_partitions(&desk, config.series.keep_days).await?;
-    let statuses =
-        reconcilers(&desk, config, server.is_some().then(|| data_dir.path().to_owned()), &snapshots, &rng);
+    let statuses = reconcilers(
+        &desk,
+        config,
+        server.is_some().then(|| data_dir.path().to_owned()),
+        &snapshots,
+        &rng,
+    );
     watch.children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
 
     let (token_hash, new_token) = data_dir.token()?;

@@ -96,7 +96,8 @@ fn a_weighed_movement_explains_itself_down_to_the_bytes() {
             assert_eq!(frame["profile_hash"].as_str().unwrap().len(), 64);
             assert!(frame["decoded"].is_object() || frame["decoded"].is_array(), "{frame:#}");
         }
-        assert_eq!(explained["sku"]["id"].as_str().or(explained["sku"].as_str()), Some("sku-0"));
+        assert_eq!(explained["sku_now"]["id"], "sku-0");
+        assert_eq!(explained["unit_weight_used_mg"], explained["sku_now"]["unit_weight_mg"]);
         assert!(!explained["narrative"].as_array().unwrap().is_empty());
         assert!(!explained["calibration"].is_null(), "{explained:#}");
         assert_eq!(explained["fold_version"], movement["fold_version"]);

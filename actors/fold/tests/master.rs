@@ -29,17 +29,15 @@ fn publish(pen: &mut Pen, state: &mut State, values: Vec<Master>) -> Effects {
 }
 
 fn receive(pen: &mut Pen, state: &mut State, at: Option<usize>) -> Effects {
-    let receipt = Command::Receipt {
-        slot: at.map(slot),
-        sku: sku(0),
-        quantity: Units(1),
-        reference: None,
-    };
+    let receipt =
+        Command::Receipt { slot: at.map(slot), sku: sku(0), quantity: Units(1), reference: None };
     state.apply(&pen.command(None, receipt))
 }
 
 fn reading(pen: &mut Pen, device: DeviceId, seq: u64) -> Entry {
-    let raw = format!(r#"{{"seq":{seq},"boot":"b","values":{{"sku":"sku-0","delta":1,"slot":"slot-1"}}}}"#);
+    let raw = format!(
+        r#"{{"seq":{seq},"boot":"b","values":{{"sku":"sku-0","delta":1,"slot":"slot-1"}}}}"#
+    );
     pen.frame(device, "stock", &raw)
 }
 

@@ -57,13 +57,7 @@ pub struct Reader<F: Fs> {
 }
 
 impl<F: Fs> Reader<F> {
-    pub(super) fn new(
-        fs: Arc<F>,
-        salt: u64,
-        tip: Arc<Tip>,
-        first: Offset,
-        after: Offset,
-    ) -> Self {
+    pub(super) fn new(fs: Arc<F>, salt: u64, tip: Arc<Tip>, first: Offset, after: Offset) -> Self {
         // A record names the next one only by being read, so reading starts with the record at `after` itself.
         let next =
             if after < first { segment::first_record(segment::number(first)) } else { after };

@@ -59,8 +59,7 @@ pub fn salvage<F: Fs>(
         progress(number - first.segment, total);
         let known = headers.iter().find(|(n, _)| *n == number).and_then(|(_, h)| *h);
         let following = headers.iter().filter(|(n, _)| *n > number).find_map(|(_, h)| *h);
-        let header =
-            known.unwrap_or(Header { segment: number, first_seq: expected, ..first });
+        let header = known.unwrap_or(Header { segment: number, first_seq: expected, ..first });
         if known.is_none() && repair {
             if !headers.iter().any(|(n, _)| *n == number) {
                 fs.create_zeroed(&segment::name(number), segment::SEGMENT_BYTES)?;
@@ -134,7 +133,14 @@ fn walk<F: Fs>(
                             if until.is_none() {
                                 recovery::zero_from(fs, offset)?;
                             } else {
-                                fill(fs, header.seal(), (at, end), next, next_seq, found.is_none())?;
+                                fill(
+                                    fs,
+                                    header.seal(),
+                                    (at, end),
+                                    next,
+                                    next_seq,
+                                    found.is_none(),
+                                )?;
                             }
                         }
                         next = next_seq;

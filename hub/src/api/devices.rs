@@ -1,10 +1,10 @@
-//! Devices and their credentials.
+//! Devices and their credentials, and whether a device is believed.
 //!
 //! A new device or credential is answered only when the MQTT endpoint knows it and the fold was told, so that the device's
 //! first frame is not refused. A password is 256 random bits, shown once and kept as a hash.
 
 use actix_web::{HttpResponse, web};
-use device_profiles::FacilityId;
+use device_profiles::{DeviceId, FacilityId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -22,6 +22,7 @@ use crate::store::{
     master::MintedCredential,
     read_master::{Device, SeenDevice},
     shapes::{MasterData, NewDevice},
+    standing::Standing,
     when::When,
 };
 
@@ -46,6 +47,7 @@ pub async fn list(api: web::Data<Api>, query: Query<DeviceQuery>) -> Answer {
     let paging = Paging::<1>::read(query.0.cursor.as_deref(), query.0.limit)?;
     let after = paging.after.as_ref().map(|[id]| id.as_str());
     let facility = query.0.facility.as_deref();
+    api.facility_known(facility).await?;
     let rows = api.desk.store.list_devices(facility, None, after, paging.fetch()).await?;
     Ok(HttpResponse::Ok().json(Page::of(rows, &paging, |d| [d.id.clone()])))
 }
@@ -67,6 +69,45 @@ pub async fn post(api: web::Data<Api>, caller: Caller, body: Json<NewDevice>) ->
 #[utoipa::path(get, path = "/api/v1/devices/{device}", tag = "devices", params(("device" = String, Path)), responses((status = 200, body = Device)))]
 pub async fn get(api: web::Data<Api>, path: web::Path<String>) -> Answer {
     Ok(HttpResponse::Ok().json(found(&api, &path).await?))
+}
+
+/// Disables a device as a whole: it is cut, none of its credentials is accepted, and its frames are not believed. It stays in
+/// the lists.
+#[utoipa::path(post, path = "/api/v1/devices/{device}/revoke", tag = "devices", params(("device" = String, Path)), responses((status = 200, body = Device), (status = 202, body = Device, description = "It is cut, but its fold does not know yet")))]
+pub async fn revoke(api: web::Data<Api>, caller: Caller, path: web::Path<String>) -> Answer {
+    let facilities = stand(&api, &caller, &path, Standing::Revoked).await?;
+    // Cut first: what it still sends until then is believed, what it would send after must not be acknowledged.
+    api.desk.credentials_changed().await;
+    let published = api.publish(&facilities).await;
+    told(&api, &path, published).await
+}
+
+/// Enables a device that was disabled. The credentials that were not revoked one by one are accepted again.
+#[utoipa::path(post, path = "/api/v1/devices/{device}/enable", tag = "devices", params(("device" = String, Path)), responses((status = 200, body = Device), (status = 202, body = Device, description = "Its fold does not know yet; it may connect within seconds")))]
+pub async fn enable(api: web::Data<Api>, caller: Caller, path: web::Path<String>) -> Answer {
+    let facilities = stand(&api, &caller, &path, Standing::Enabled).await?;
+    // Told first: its first frame must find it believed.
+    let published = api.publish(&facilities).await;
+    if published {
+        api.desk.credentials_changed().await;
+    }
+    told(&api, &path, published).await
+}
+
+async fn stand(
+    api: &Api,
+    caller: &Caller,
+    device: &str,
+    standing: Standing,
+) -> Result<Vec<FacilityId>, Problem> {
+    let known: DeviceId = id("device", device)?;
+    let set = api.desk.store.set_standing(&known, standing, &caller.name).await?;
+    set.ok_or_else(|| Problem::not_found("device", device))
+}
+
+async fn told(api: &Api, device: &str, published: bool) -> Answer {
+    let mut answer = if published { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    Ok(answer.json(found(api, device).await?))
 }
 
 /// Devices that tried to connect but are not enrolled, newest first.

@@ -18,7 +18,7 @@ use crate::{
     desk::Desk,
     store::{
         query::StockFilter,
-        read_master::SkuItem,
+        read_master::SkuNow,
         told::{MovementTold, StockLine, hex},
         when::When,
     },
@@ -38,8 +38,10 @@ pub struct Explanation {
     evidence: Vec<Evidence>,
     /// The calibration in force, for movements a load cell showed.
     calibration: Option<Calibration>,
-    /// The SKU as it is known now.
-    sku: Option<SkuItem>,
+    /// Mass of one unit that the decision used, milligrams; nothing when it rests on no mass.
+    unit_weight_used_mg: Option<i64>,
+    /// The SKU as it is known now, which may be otherwise than when this was decided.
+    sku_now: Option<SkuNow>,
     /// Version of the rules.
     fold_version: u32,
     /// The rule in sentences.
@@ -113,7 +115,7 @@ pub async fn explain(
         ..StockFilter::default()
     };
     let level = store.stock(line, 1, api.desk.now_us()).await?.into_iter().next();
-    let sku = store.sku(&movement.sku).await?;
+    let sku_now = store.sku_now(&movement.sku).await?;
     let facility: FacilityId = id("facility", &movement.facility)?;
     let mut evidence = Vec::with_capacity(found.evidence.len());
     for (position, entry) in entries(&api, name.position, &found.evidence, &facility).await? {
@@ -125,12 +127,13 @@ pub async fn explain(
     Ok(HttpResponse::Ok().json(Explanation {
         calibration: calibration(&rule, name.position),
         narrative: narrative(&movement, Some(&rule)),
+        unit_weight_used_mg: rule["unit_mg"].as_i64(),
         fold_version: movement.fold_version,
         movement,
         level,
         rule,
         evidence,
-        sku,
+        sku_now,
     }))
 }
 

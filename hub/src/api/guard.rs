@@ -171,6 +171,14 @@ async fn await_position(api: &Api, request: &ServiceRequest) -> Result<(), Probl
     let position: Position = text.parse().map_err(|error: fold::entry::NotAPosition| {
         Problem::invalid("min_position", error.to_string())
     })?;
+    if !api.desk.has_place_for(position) {
+        let detail = format!(
+            "The position {position} is not one of this hub's journal, so nothing will ever be committed there: it comes from \
+             another hub, or from before this one was set up anew. Read without min_position and go on from the positions that \
+             are answered now."
+        );
+        return Err(Problem::invalid("min_position", detail));
+    }
     if api.desk.committed(position, MIN_POSITION_WAIT).await {
         return Ok(());
     }

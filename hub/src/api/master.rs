@@ -92,10 +92,10 @@ fn same_facility(path: &str, body: Option<&FacilityId>) -> Result<FacilityId, Pr
     }
 }
 
-/// The facility must exist, for reads below it.
-pub(super) async fn existing(api: &Api, facility: &str) -> Result<(), Problem> {
-    let facility: FacilityId = id("facility", facility)?;
-    api.shard_of(&facility).await.map(drop)
+/// The facility of a path must exist, for what is below it.
+pub(super) async fn existing(api: &Api, facility: &str) -> Result<FacilityId, Problem> {
+    api.facility_known(Some(facility)).await?;
+    id("facility", facility)
 }
 
 fn in_facility<'a>(facility: &'a str, paging: &'a Paging<1>) -> InFacility<'a> {
@@ -309,8 +309,7 @@ pub async fn put_planogram(
     path: web::Path<String>,
     body: Json<PlanogramBody, IMPORT_BYTES_MAX>,
 ) -> Answer {
-    existing(&api, &path).await?;
-    let facility: FacilityId = id("facility", &path)?;
+    let facility = existing(&api, &path).await?;
     let mut planogram = body.0.lines;
     for line in &mut planogram {
         line.facility = Some(same_facility(&path, line.facility.as_ref())?);

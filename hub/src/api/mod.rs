@@ -28,6 +28,7 @@ mod page;
 pub mod permission;
 pub mod problem;
 mod profiles;
+mod removal;
 pub mod request;
 pub mod routes;
 pub mod secret;
@@ -42,7 +43,7 @@ use std::{
 };
 
 use actix_web::{App, HttpServer, dev, middleware, web};
-use device_profiles::FacilityId;
+use device_profiles::{DeviceId, FacilityId};
 use futures_util::future::join_all;
 
 use self::{limits::PUBLISH_WAIT, problem::Problem};
@@ -75,6 +76,23 @@ impl Api {
             metrics_open,
             request_ids: guard::RequestIds::new(),
             shards: Mutex::default(),
+        }
+    }
+
+    /// A facility that a list is asked for must exist: an empty list would say that nothing happened there.
+    pub(crate) async fn facility_known(&self, facility: Option<&str>) -> Result<(), Problem> {
+        let Some(facility) = facility else { return Ok(()) };
+        let facility: FacilityId = request::id("facility", facility)?;
+        self.shard_of(&facility).await.map(drop)
+    }
+
+    /// A device that a list is asked for must exist, or have existed.
+    pub(crate) async fn device_known(&self, device: Option<&str>) -> Result<(), Problem> {
+        let Some(device) = device else { return Ok(()) };
+        let id: DeviceId = request::id("device", device)?;
+        match self.desk.store.knows_device(id.as_str()).await? {
+            true => Ok(()),
+            false => Err(Problem::not_found("device", device)),
         }
     }
 

@@ -13,7 +13,7 @@ pub enum Permission {
     MasterWrite,
     /// Read devices, their readings and accounts.
     DevicesRead,
-    /// Enrol devices, make and revoke their credentials.
+    /// Enrol, revoke, enable and remove devices, make and revoke their credentials.
     DevicesWrite,
     /// Read levels, movements, discrepancies and evidence.
     StockRead,

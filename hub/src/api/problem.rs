@@ -15,6 +15,7 @@ use crate::{
     store::{
         fault::Fault,
         master::{At, MasterError},
+        retire::Stays,
     },
 };
 
@@ -230,6 +231,25 @@ impl From<AppendError> for Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
             .retry_after(1)
             .because(error.to_string())
+    }
+}
+
+impl From<Stays> for Problem {
+    fn from(stays: Stays) -> Self {
+        match stays {
+            Stays::Unknown { what, id } => {
+                let detail =
+                    format!("There is no {what} {id:?}, so nothing was removed. Check its id.");
+                Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+            }
+            Stays::InUse { what, id, by } => {
+                let detail = format!(
+                    "The {what} {id} was not removed, because {by}. Change that first, then remove the {what}."
+                );
+                Self::new(StatusCode::CONFLICT, "in_use", detail)
+            }
+            Stays::Store(fault) => fault.into(),
+        }
     }
 }
 

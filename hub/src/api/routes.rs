@@ -7,7 +7,7 @@ use actix_web::{http::Method, web};
 
 use super::{
     accounts, commands, devices, explain, master, outside, page, permission::Permission, profiles,
-    stock,
+    removal, stock,
 };
 use crate::feed::live;
 
@@ -61,17 +61,22 @@ routes! {
     GET  "/api/v1/facilities/{facility}/zones" MasterRead master::list_zones
     POST "/api/v1/facilities/{facility}/zones" MasterWrite master::post_zone
     GET  "/api/v1/facilities/{facility}/zones/{id}" MasterRead master::get_zone
+    DELETE "/api/v1/facilities/{facility}/zones/{id}" MasterWrite removal::zone
     GET  "/api/v1/facilities/{facility}/shelves" MasterRead master::list_shelves
     POST "/api/v1/facilities/{facility}/shelves" MasterWrite master::post_shelf
     GET  "/api/v1/facilities/{facility}/shelves/{id}" MasterRead master::get_shelf
+    DELETE "/api/v1/facilities/{facility}/shelves/{id}" MasterWrite removal::shelf
     GET  "/api/v1/facilities/{facility}/slots" MasterRead master::list_slots
     POST "/api/v1/facilities/{facility}/slots" MasterWrite master::post_slot
     GET  "/api/v1/facilities/{facility}/slots/{id}" MasterRead master::get_slot
+    DELETE "/api/v1/facilities/{facility}/slots/{id}" MasterWrite removal::slot
     GET  "/api/v1/facilities/{facility}/planogram" MasterRead master::get_planogram
     PUT  "/api/v1/facilities/{facility}/planogram" MasterWrite master::put_planogram
+    DELETE "/api/v1/facilities/{facility}/planogram/{slot}/{sku}" MasterWrite removal::line
     GET  "/api/v1/skus" MasterRead master::list_skus
     POST "/api/v1/skus" MasterWrite master::post_sku
     GET  "/api/v1/skus/{id}" MasterRead master::get_sku
+    DELETE "/api/v1/skus/{id}" MasterWrite removal::sku
     POST "/api/v1/import" MasterWrite master::import
     GET  "/api/v1/profiles" MasterRead profiles::list
     POST "/api/v1/profiles" MasterWrite profiles::post
@@ -81,6 +86,9 @@ routes! {
     POST "/api/v1/devices" DevicesWrite devices::post
     GET  "/api/v1/devices/seen" DevicesRead devices::seen
     GET  "/api/v1/devices/{device}" DevicesRead devices::get
+    DELETE "/api/v1/devices/{device}" DevicesWrite removal::device
+    POST "/api/v1/devices/{device}/revoke" DevicesWrite devices::revoke
+    POST "/api/v1/devices/{device}/enable" DevicesWrite devices::enable
     GET  "/api/v1/devices/{device}/readings" DevicesRead accounts::readings
     GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
     POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential

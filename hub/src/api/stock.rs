@@ -52,6 +52,7 @@ pub async fn list(api: web::Data<Api>, query: Query<StockQuery>) -> Answer {
             .as_ref()
             .map(|[f, slot, sku]| (f.as_str(), slot.as_str(), sku.as_str())),
     };
+    api.facility_known(filter.facility).await?;
     let rows = api.desk.store.stock(filter, paging.fetch(), api.desk.now_us()).await?;
     let key = |line: &StockLine| [line.facility.clone(), line.slot.clone(), line.sku.clone()];
     Ok(HttpResponse::Ok().json(Page::of(rows, &paging, key)))
@@ -99,6 +100,7 @@ pub async fn movements(api: web::Data<Api>, query: Query<MovementQuery>) -> Answ
     let query = query.0;
     let paging = Paging::<1>::read(query.cursor.as_deref(), query.limit)?;
     let shard = shard_filter(&api, query.facility.as_deref()).await?;
+    api.device_known(query.device.as_deref()).await?;
     let after = match (&paging.after, &query.after) {
         (Some([id]), _) | (None, Some(id)) => Some(movement_id(id).ok_or_else(|| {
             Problem::invalid(

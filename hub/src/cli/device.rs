@@ -16,6 +16,11 @@ pub enum DeviceCommand {
         #[arg(long)]
         facility: Option<String>,
     },
+    /// Show a device, its credentials without their secrets, and what was refused of it.
+    Show {
+        /// The device.
+        id: String,
+    },
     /// List devices that tried to connect and are not enrolled.
     Seen,
     /// Enrol a device and print its credential, once.
@@ -37,12 +42,17 @@ pub enum DeviceCommand {
         /// The device.
         id: String,
     },
-    /// Revoke a credential; connections that use it end within seconds.
+    /// Revoke a device as a whole, or one of its credentials; connections end within a second.
     Revoke {
         /// The device.
         id: String,
-        /// The credential's id.
-        credential: String,
+        /// Only this credential of it, by its id; for good. `stockfold device show` lists them.
+        credential: Option<String>,
+    },
+    /// Enable a device that was revoked as a whole.
+    Enable {
+        /// The device.
+        id: String,
     },
 }
 
@@ -134,17 +144,19 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
     match command {
         DeviceCommand::List { facility } => {
             let path = facility.map_or("/devices".to_owned(), |f| format!("/devices?facility={f}"));
-            println!("{:<32} {:<20} {:<16} name", "device", "facility", "profile");
+            println!("{:<32} {:<20} {:<16} {:<8} name", "device", "facility", "profile", "state");
             for d in hub.all(&path)? {
                 println!(
-                    "{:<32} {:<20} {:<16} {}",
+                    "{:<32} {:<20} {:<16} {:<8} {}",
                     text(&d, "id"),
                     text(&d, "facility"),
                     text(&d, "profile"),
+                    state(&d),
                     text(&d, "name")
                 );
             }
         }
+        DeviceCommand::Show { id } => show(&hub, &id)?,
         DeviceCommand::Seen => {
             println!("{:<32} {:<24} {:<28} reason", "name", "from", "last");
             for d in hub.all("/devices/seen")? {
@@ -166,12 +178,52 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
             credential(&hub, &id)?;
         }
         DeviceCommand::Credential { id } => credential(&hub, &id)?,
-        DeviceCommand::Revoke { id, credential } => {
+        DeviceCommand::Revoke { id, credential: Some(credential) } => {
             hub.delete(&format!("/devices/{id}/credentials/{credential}"))?;
-            println!("revoked");
+            println!("Credential {credential} of device {id} is revoked.");
+        }
+        DeviceCommand::Revoke { id, credential: None } => {
+            hub.post(&format!("/devices/{id}/revoke"), &json!({}))?;
+            println!("Device {id} is revoked. `stockfold device enable {id}` enables it again.");
+        }
+        DeviceCommand::Enable { id } => {
+            hub.post(&format!("/devices/{id}/enable"), &json!({}))?;
+            println!("Device {id} is enabled.");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn state(device: &Value) -> &'static str {
+    if device["revoked_at"].is_null() { "enabled" } else { "revoked" }
+}
+
+fn show(hub: &Hub, id: &str) -> anyhow::Result<()> {
+    let device = hub.get(&format!("/devices/{id}"))?;
+    for name in ["id", "facility", "name", "profile", "slot", "created_at"] {
+        println!("{name:<12} {}", text(&device, name));
+    }
+    match device["revoked_at"].as_str() {
+        Some(since) => println!("state        revoked since {since}"),
+        None => println!("state        enabled"),
+    }
+    for cell in device["channels"].as_array().into_iter().flatten() {
+        println!("cell         {} carries slot {}", text(cell, "channel"), text(cell, "slot"));
+    }
+    let ledger = hub.get(&format!("/ledger?device={id}&limit=1"))?;
+    for (why, count) in ledger["now"][0]["refused"].as_object().into_iter().flatten() {
+        println!("refused      {count} publishes, {why}, since the hub started");
+    }
+    println!("\n{:<16} {:<28} revoked", "credential", "made");
+    for c in hub.all(&format!("/devices/{id}/credentials"))? {
+        println!(
+            "{:<16} {:<28} {}",
+            text(&c, "id"),
+            text(&c, "created_at"),
+            text(&c, "revoked_at")
+        );
+    }
+    Ok(())
 }
 
 fn credential(hub: &Hub, id: &str) -> anyhow::Result<()> {

@@ -1,15 +1,21 @@
 //! `stockfold journal`: check every record of a stopped hub's journal, or keep what is sound.
+//!
+//! A hub that never recorded anything has prepared its segments and begun none. To salvage that is a journal without a sound
+//! header, which it will not guess about; here it is told from one whose headers were lost by what lies behind their place.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use actors::{
-    journal::{Lost, salvage},
-    ports::fs::RealFs,
+    journal::{Lost, SalvageError, format::HEADER_BYTES, salvage},
+    ports::fs::{FileIo, Fs, RealFs},
 };
 use anyhow::Context;
 use clap::Subcommand;
 use hub::{config::Config, data_dir::DataDir};
 use indicatif::ProgressBar;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// What can be done with a journal.
 #[derive(Debug, Subcommand)]
@@ -39,9 +45,12 @@ pub fn journal(config: &Config, command: JournalCommand) -> anyhow::Result<ExitC
         let found = salvage(&fs, repair, |done, of| {
             bar.set_length(of);
             bar.set_position(done);
-        })?;
+        });
         bar.finish_and_clear();
-        Ok(found)
+        match found {
+            Err(SalvageError::Nothing) if is_untouched(&fs)? => Ok((0, Vec::new())),
+            found => Ok(found?),
+        }
     };
     let (records, lost) = look(false)?;
     println!("{records} sound records");
@@ -56,7 +65,11 @@ pub fn journal(config: &Config, command: JournalCommand) -> anyhow::Result<ExitC
         JournalCommand::Verify => {
             println!(
                 "{}",
-                if lost.is_empty() { "The journal is sound." } else { "The journal is damaged." }
+                match (lost.is_empty(), records) {
+                    (true, 0) => "The journal is empty and sound.",
+                    (true, _) => "The journal is sound.",
+                    (false, _) => "The journal is damaged.",
+                }
             );
             Ok(if lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -95,4 +108,25 @@ pub fn journal(config: &Config, command: JournalCommand) -> anyhow::Result<ExitC
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Whether no file holds anything behind its header's place: nothing was ever recorded, because a header is synced before the
+/// first record.
+fn is_untouched(fs: &impl Fs) -> io::Result<bool> {
+    let mut bytes = vec![0u8; READ_BYTES];
+    for name in fs.list()? {
+        let file = fs.open(&name)?;
+        let mut at = HEADER_BYTES as u64;
+        loop {
+            let read = file.read_at(&mut bytes, at)?;
+            if bytes[..read].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            if read < bytes.len() {
+                break;
+            }
+            at += read as u64;
+        }
+    }
+    Ok(true)
 }

@@ -41,7 +41,7 @@ enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Enrol, list and revoke devices on a running hub.
+    /// Enrol, list, show, revoke and enable devices on a running hub.
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// Fold the journal again and compare with what is committed.

@@ -1,6 +1,6 @@
 //! Merging committed batches into deltas: pure, one a facility.
 //!
-//! Levels are absolute, so of several changes of a line only the last counts. Movements and events are kept in order, the
+//! Levels are absolute, so of several changes of a line only the last counts, its end included. Movements and events are kept in order, the
 //! newest up to a limit. A delta knows the position before it and the position after it; a client that begins in between gets
 //! only what lies after its own snapshot.
 
@@ -16,7 +16,7 @@ use fold::{HubTime, Position};
 
 use super::{
     limits::{DELTA_EVENTS_MAX, DELTA_MOVEMENTS_MAX},
-    message::Message,
+    message::{LineGone, Message},
 };
 use crate::store::told::{EventTold, MovementTold, Place, StockLine};
 
@@ -30,7 +30,8 @@ pub struct Merge {
     from: Option<Position>,
     /// Position after the last.
     to: Position,
-    lines: BTreeMap<(String, String), StockLine>,
+    /// By slot and SKU; `None` = the line is gone.
+    lines: BTreeMap<(String, String), Option<StockLine>>,
     movements: Kept<MovementTold>,
     events: Kept<EventTold>,
 }
@@ -76,7 +77,10 @@ impl Merge {
         for (_, level) in batch.levels.iter().filter(|(home, _)| home == facility) {
             let line =
                 StockLine::of(facility.as_str(), level, places.get(level.slot.as_str()), now);
-            self.lines.insert((line.slot.clone(), line.sku.clone()), line);
+            self.lines.insert((line.slot.clone(), line.sku.clone()), Some(line));
+        }
+        for (_, slot, sku) in batch.gone.iter().filter(|(home, _, _)| home == facility) {
+            self.lines.insert((slot.to_string(), sku.to_string()), None);
         }
         for (_, offset, movement) in batch.movements.iter().filter(|(home, _, _)| home == facility)
         {
@@ -104,10 +108,18 @@ impl Merge {
             return None;
         }
         let done = std::mem::take(self);
+        let (mut lines, mut gone) = (Vec::new(), Vec::new());
+        for ((slot, sku), line) in done.lines {
+            match line {
+                Some(line) => lines.push(line),
+                None => gone.push(LineGone { slot, sku }),
+            }
+        }
         Some(Arc::new(Delta {
             from,
             to: done.to,
-            lines: done.lines.into_values().collect(),
+            lines,
+            gone,
             movements: done.movements,
             events: done.events,
             whole: OnceLock::new(),
@@ -121,6 +133,7 @@ pub struct Delta {
     from: Position,
     to: Position,
     lines: Vec<StockLine>,
+    gone: Vec<LineGone>,
     movements: Kept<MovementTold>,
     events: Kept<EventTold>,
     /// The message for clients that were there before; made once for all of them.
@@ -151,6 +164,7 @@ impl Delta {
         Message::Delta {
             position: self.to.to_string(),
             stock: self.lines.iter().collect(),
+            gone: &self.gone,
             movements: self
                 .movements
                 .items
@@ -241,6 +255,20 @@ mod tests {
         assert_eq!(told["stock"].as_array().unwrap().len(), 1);
         assert_eq!(told["stock"][0]["quantity"], 3);
         assert_eq!(told["movements"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_line_that_goes_is_told_as_gone_unless_it_comes_back() {
+        let key = (facility(), SlotId::parse("s1").unwrap(), Sku::parse("cola").unwrap());
+        let gone = Batch { epoch: 1, from: 8, to: 16, gone: vec![key], ..Batch::default() };
+        let told = json(&merged(&[batch(0, 8, 1), gone.clone()]).after(seen(0)).unwrap());
+        assert_eq!(told["stock"], serde_json::json!([]));
+        assert_eq!(told["gone"], serde_json::json!([{"slot": "s1", "sku": "cola"}]));
+        let told = json(&merged(&[gone, batch(16, 24, 3)]).after(seen(0)).unwrap());
+        assert_eq!(
+            (told["stock"][0]["quantity"].as_i64(), &told["gone"]),
+            (Some(3), &serde_json::json!([]))
+        );
     }
 
     #[test]

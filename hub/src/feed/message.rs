@@ -11,6 +11,15 @@ use crate::{
     },
 };
 
+/// A line that was in a slot and is there no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LineGone {
+    /// The slot.
+    pub slot: String,
+    /// The SKU.
+    pub sku: String,
+}
+
 /// A message of the live feed.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -29,6 +38,8 @@ pub enum Message<'a> {
         position: String,
         /// Lines that changed, as they are now.
         stock: Vec<&'a StockLine>,
+        /// Lines that are there no more.
+        gone: &'a [LineGone],
         /// The newest movements, oldest first.
         movements: Vec<&'a MovementTold>,
         /// The newest events, oldest first.

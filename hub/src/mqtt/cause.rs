@@ -1,6 +1,6 @@
 //! Why a connection ends: what the client is told, what is counted, whether its will is published.
 
-use super::{codec::Bad, packet::reason, stats::Counter};
+use super::{codec::Bad, ingress::Refused, packet::reason, stats::Counter};
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,17 @@ pub enum Refusal {
     WillTopicAcl,
     /// Will topic invalid.
     WillTopicInvalid,
+}
+
+impl From<Refused> for Cause {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotAuthorised => Self::TopicAcl,
+            Refused::UnknownTopic => Self::TopicInvalid,
+            Refused::Payload => Self::Payload,
+            Refused::Quota => Self::Quota,
+        }
+    }
 }
 
 impl Refusal {

@@ -75,6 +75,25 @@ pub fn open(
     now: Instant,
     out: &mut BytesMut,
 ) -> Result<Box<Open>, Cause> {
+    let peer = caller.peer;
+    admit(core, codec, connect, caller, now, out).inspect_err(|cause| {
+        if cause.counter().is_some_and(|counter| core.hush.admits(counter)) {
+            let client_id = &*connect.client_id;
+            let user = connect.username.as_deref();
+            let why = cause.told().map_or("", |(_, words)| words);
+            tracing::info!(%peer, client_id, user, why, "CONNECT refused");
+        }
+    })
+}
+
+fn admit(
+    core: &Core,
+    codec: &mut Codec,
+    connect: &Connect,
+    caller: Caller,
+    now: Instant,
+    out: &mut BytesMut,
+) -> Result<Box<Open>, Cause> {
     let Caller { peer, connection, mailbox } = caller;
     let limits = &core.limits;
     if connect.extended_authentication {
@@ -91,7 +110,6 @@ pub fn open(
         protocol: connect.protocol,
     };
     let grant = core.ingress.authenticate(&hello).map_err(|refusal| {
-        tracing::info!(%peer, client_id = %connect.client_id, %refusal, "CONNECT refused");
         Cause::Refused(match refusal {
             AuthRefusal::BadCredentials => Refusal::Credentials,
             AuthRefusal::NotEnrolled => Refusal::NotEnrolled,
@@ -104,7 +122,6 @@ pub fn open(
     let client_id = assigned.as_deref().unwrap_or(&connect.client_id);
     let belongs = client_id.strip_prefix(&*grant.device);
     if !belongs.is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && rest.len() > 1)) {
-        tracing::info!(%peer, client_id, device = %grant.device, "CONNECT refused: the client id is not the device's");
         return Err(Cause::Refused(Refusal::ClientId));
     }
     let testament = testament(core, &grant, connect, client_id, now)?;

@@ -16,7 +16,8 @@ use super::{
     codec::{Bad, Codec, owned_text},
     handshake::Open,
     ingress::{
-        Accepted, AckCell, Inbound, PublishRefusal, Route, Settled, TopicAction, TopicRefusal,
+        Accepted, AckCell, Inbound, PublishRefusal, Refused, Route, Settled, TopicAction,
+        TopicRefusal,
     },
     limits::Limits,
     message::Message,
@@ -122,7 +123,7 @@ impl Open {
         }
         let limits = &core.limits;
         if !topic::is_name(&publish.topic, limits.topic_bytes_max, limits.topic_levels_max) {
-            return Err(Cause::TopicInvalid);
+            return Err(self.note(core, &publish.topic, Refused::UnknownTopic));
         }
         if let (Qos::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id)
             && let Some(seen) = self.client.seen(packet_id)
@@ -209,20 +210,15 @@ impl Open {
         }
         let publish = &stalled.publish;
         if let Err(refusal) = self.authorise(core, &publish.topic) {
-            let (counter, cause, code) = match refusal {
-                TopicRefusal::NotAuthorised => {
-                    (Counter::RefusedTopicAcl, Cause::TopicAcl, reason::NOT_AUTHORISED)
-                }
-                TopicRefusal::Unknown => {
-                    (Counter::RefusedTopicInvalid, Cause::TopicInvalid, reason::TOPIC_NAME)
-                }
+            let refused = match refusal {
+                TopicRefusal::NotAuthorised => Refused::NotAuthorised,
+                TopicRefusal::Unknown => Refused::UnknownTopic,
             };
-            return self.refuse(core, publish, counter, cause, code);
+            return self.refuse(core, publish, refused);
         }
         let utf8 = publish.properties.as_ref().is_some_and(|p| p.utf8_payload);
         if utf8 && std::str::from_utf8(&publish.payload).is_err() {
-            let code = reason::PAYLOAD_FORMAT;
-            return self.refuse(core, publish, Counter::RefusedPayload, Cause::Payload, code);
+            return self.refuse(core, publish, Refused::Payload);
         }
         let inbound = Inbound {
             topic: &publish.topic,
@@ -257,8 +253,7 @@ impl Open {
                         return self.stall(stalled, Wait::Timer(retry));
                     }
                     Err(PublishRefusal::Quota) => {
-                        let counter = Counter::RefusedQuota;
-                        return self.refuse(core, publish, counter, Cause::Quota, reason::QUOTA);
+                        return self.refuse(core, publish, Refused::Quota);
                     }
                     Err(PublishRefusal::NotAuthorised) => return Err(Cause::Revoked),
                     Err(PublishRefusal::Unavailable) => return Err(Cause::Unavailable),
@@ -318,16 +313,28 @@ impl Open {
         &mut self,
         core: &Core,
         publish: &Publish,
-        counter: Counter,
-        cause: Cause,
-        code: u8,
+        refused: Refused,
     ) -> Result<Option<Wait>, Cause> {
-        if self.protocol == Protocol::V3 {
+        let cause = self.note(core, &publish.topic, refused);
+        let (Protocol::V5, Some((code, _))) = (self.protocol, cause.told()) else {
             return Err(cause);
+        };
+        if let Some(counter) = cause.counter() {
+            core.stats.count(counter);
         }
-        core.stats.count(counter);
         self.inflow.push(publish, code, None);
         Ok(None)
+    }
+
+    /// Counts a refusal for the device, and logs it unless the log has heard enough of its kind.
+    fn note(&self, core: &Core, topic: &str, refused: Refused) -> Cause {
+        let cause = Cause::from(refused);
+        core.ingress.refused(&self.grant, refused);
+        if cause.counter().is_some_and(|counter| core.hush.admits(counter)) {
+            let why = cause.told().map_or("", |(_, words)| words);
+            tracing::info!(device = &*self.grant.device, topic, why, "PUBLISH refused");
+        }
+        cause
     }
 
     /// Writes every acknowledgement that is due.

@@ -164,6 +164,20 @@ pub enum PublishRefusal {
     Unavailable,
 }
 
+/// Why a publish of a known device never reached the journal. The device is told, where its protocol can; it is counted for
+/// the device, because no account of the fold will ever have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The topic is another's, or not the device's to write.
+    NotAuthorised,
+    /// The hub has no such topic.
+    UnknownTopic,
+    /// The payload is not what it was announced to be.
+    Payload,
+    /// The disk is too full for it.
+    Quota,
+}
+
 /// What the hub decides about a device; called on the connection's arbiter, so it must not block.
 pub trait Ingress: Send + Sync + 'static {
     /// Credential check (cached in memory, constant time). The hub records "seen, not enrolled" itself.
@@ -185,4 +199,7 @@ pub trait Ingress: Send + Sync + 'static {
         publish: &Inbound<'_>,
         ack: &Arc<AckCell>,
     ) -> Result<Accepted, PublishRefusal>;
+
+    /// A publish was refused and the device was told: it is to be counted for the device.
+    fn refused(&self, grant: &Grant, refused: Refused);
 }

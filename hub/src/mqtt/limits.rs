@@ -16,6 +16,11 @@ pub const ADDRESSES_MAX: usize = 4096;
 /// Bytes a refused client may still send while the hub waits for it to read its DISCONNECT.
 pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 
+/// Lines the log takes of one cause of refusal in a round ([`REFUSAL_ROUND_MS`]); the others are counted and told in one.
+pub const REFUSAL_LINES_MAX: u64 = 5;
+/// How long a round of the log's patience is, milliseconds.
+pub const REFUSAL_ROUND_MS: u64 = 60_000;
+
 /// All configurable limits.
 #[derive(Debug, Clone)]
 pub struct Limits {

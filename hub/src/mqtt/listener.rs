@@ -167,6 +167,7 @@ impl Listener {
         for arbiter in self.arbiters {
             arbiter.stop();
         }
+        self.core.hush.tell();
     }
 }
 

@@ -16,6 +16,7 @@ pub mod cause;
 pub mod codec;
 pub mod connection;
 pub mod handshake;
+pub mod hush;
 pub mod inbound;
 pub mod ingress;
 pub mod limits;
@@ -40,13 +41,14 @@ use tokio::time::Instant;
 
 pub use ingress::{
     Accepted, AckCell, AuthRefusal, Grant, Hello, Inbound, Ingress, Protocol, PublishRefusal, Qos,
-    Route, Settled, TopicAction, TopicRefusal,
+    Refused, Route, Settled, TopicAction, TopicRefusal,
 };
 pub use limits::Limits;
 pub use listener::Listener;
 pub use registry::{PublishError, Registry};
 pub use stats::{Counter, Stats};
 
+use hush::Hush;
 use registry::DueWill;
 
 /// What all connections of an endpoint share.
@@ -59,6 +61,8 @@ pub struct Core {
     pub registry: Registry,
     /// The rest of the hub.
     pub ingress: Arc<dyn Ingress>,
+    /// The log's patience with refusals.
+    pub hush: Hush,
 }
 
 impl Core {
@@ -66,7 +70,7 @@ impl Core {
     pub fn new(limits: Limits, ingress: Arc<dyn Ingress>, now: Instant) -> Arc<Self> {
         let (limits, stats) = (Arc::new(limits), Arc::new(Stats::default()));
         let registry = Registry::new(Arc::clone(&limits), Arc::clone(&stats), now);
-        Arc::new(Self { limits, stats, registry, ingress })
+        Arc::new(Self { limits, stats, registry, ingress, hush: Hush::new(now) })
     }
 
     /// Publishes a will the way its device would have published it.
@@ -98,8 +102,11 @@ impl Core {
         self.stats.count(if taken { Counter::WillsPublished } else { Counter::WillsRefused });
     }
 
-    /// Forgets what has expired and publishes the wills that are due; called about once a second.
+    /// Forgets what has expired, publishes the wills that are due, and tells what the log left out; called about once a second.
     pub fn sweep(&self, now: Instant) {
+        if self.hush.is_over(now) {
+            self.hush.tell();
+        }
         for will in self.registry.sweep(now) {
             self.publish_will(will);
         }

@@ -432,13 +432,14 @@ function hear(message) {
     }
     case "delta":
       for (const line of message.stock) { state.lines.set(key(line.slot, line.sku), line); state.dirty.add(key(line.slot, line.sku)); }
+      for (const { slot, sku } of message.gone) { state.lines.delete(key(slot, sku)); state.dirty.add(key(slot, sku)); }
       if (message.movements.length) {
         state.moves = [...message.movements].reverse().concat(state.moves).slice(0, MOVES_SHOWN);
         state.rate.push([performance.now(), message.movements.length + message.movements_skipped]);
         state.moved = true;
       }
       if (message.events.some((event) => event.kind.startsWith("discrepancy"))) doubtsSoon();
-      if (message.stock.some((line) => !state.slots.has(line.slot) || !state.skus.has(line.sku))) remaster();
+      if (message.gone.length || message.stock.some((line) => !state.slots.has(line.slot) || !state.skus.has(line.sku))) remaster();
       arrived(message.stock[0]?.as_of);
       break;
     case "heartbeat":
@@ -478,7 +479,7 @@ async function catchUp() {
 }
 
 let remastering = 0;
-/** Something came that master data did not know: read it anew, not more than every five seconds. */
+/** Something came that master data did not know, or a line went: read it anew, not more than every five seconds. */
 function remaster() { remastering ||= setTimeout(() => { remastering = 0; open(state.facility); }, 5000); }
 
 function linkState(now) {
@@ -555,12 +556,20 @@ async function explain(id) {
     el("section", {}, el("h3", {}, "Evidence"), ...e.evidence.map(frame)),
     el("section", {}, el("h3", {}, "Rules and calibration"), facts([
       ["Rule", e.rule?.rule ?? "declared"], ["Fold version", String(e.fold_version)],
-      ["Unit weight", e.sku?.unit_weight_mg ? `${number.format(e.sku.unit_weight_mg / 1000)} g` : null],
+      ["Unit weight used", e.unit_weight_used_mg ? `${number.format(e.unit_weight_used_mg / 1000)} g` : null],
+      ["SKU as of now", e.sku_now ? skuNow(e.sku_now) : null],
       ["Calibration", e.calibration ? `channel ${e.calibration.channel}: zero ${number.format(e.calibration.zero_mg / 1000)} g, scale ${number.format(e.calibration.scale_ppm / 1e6)}` : null],
       ["Set by", e.calibration?.position ? copyable(e.calibration.position) : e.calibration ? "the device's enrolment" : null],
       ["Movement", copyable(m.id)], ["Caused by", m.principal ?? m.device],
       ["As data", el("a", { href: `${API}/movements/${q(id)}/explain`, target: "_blank", rel: "noopener" }, "explanation as JSON")],
     ])));
+}
+
+/** How a SKU is known at this moment: it may have had another name and weight when the movement was decided. */
+function skuNow(sku) {
+  const weight = sku.unit_weight_mg ? `, unit weight ${number.format(sku.unit_weight_mg / 1000)} g` : "";
+  const retired = sku.retired_at ? `, retired ${dateTime.format(new Date(sku.retired_at))}` : "";
+  return `${sku.name}${weight}${retired}`;
 }
 
 function frame(e) {

@@ -15,7 +15,7 @@ pub struct DeviceRow {
     pub shard: u16,
     /// Content of its profile.
     pub profile: String,
-    /// It may not connect any more.
+    /// It may not connect.
     pub revoked: bool,
     /// SHA-256 of each credential that stands.
     pub secrets: Vec<[u8; 32]>,
@@ -46,7 +46,7 @@ impl PgStore {
                               ORDER BY p.created_at DESC LIMIT 1), '') AS profile,
                     coalesce((SELECT array_agg(c.secret_sha256 ORDER BY c.id) FROM credential c
                               WHERE c.device = d.id AND c.revoked_at IS NULL), '{}') AS secrets
-             FROM device d JOIN facility f ON f.id = d.facility ORDER BY d.id",
+             FROM device d JOIN facility f ON f.id = d.facility WHERE d.retired_at IS NULL ORDER BY d.id",
         )
         .fetch_all(self.pool())
         .await?;

@@ -3,7 +3,8 @@
 //!
 //! Every write is a [`MasterData`]: the call for one shelf is an import of one shelf. Posted rows are compared with the rows
 //! that are there; equal ones are left alone, so that repeating a write changes nothing and publishes nothing. Writers take
-//! an advisory lock: master data changes seldom, and what was read stays true until the commit.
+//! an advisory lock: master data changes seldom, and what was read stays true until the commit. Taking something away is
+//! another matter ([`super::retire`]).
 //!
 //! References are checked here rather than left to foreign keys, because a constraint's name tells nobody which of a thousand
 //! lines is wrong. SKUs belong to no facility, so a new one is published to every facility and a new facility gets them all.
@@ -11,12 +12,10 @@
 use std::collections::BTreeMap;
 
 use device_profiles::FacilityId;
-use fold::Master;
 use sha2::{Digest, Sha256};
+use sqlx::{Postgres, Transaction};
 
-use super::{
-    PgStore, fault::Fault, master_rows as rows, master_writer::Writer, shapes::MasterData,
-};
+use super::{PgStore, fault::Fault, master_writer::Writer, shapes::MasterData};
 
 /// Where in the posted data something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,17 +155,16 @@ pub(super) fn sift<K: Ord, T: Clone + PartialEq>(
     Ok(sifted)
 }
 
-/// What each facility's fold must learn, in an order in which nothing names what comes later.
-#[derive(Default)]
-pub(super) struct Publications(pub(super) BTreeMap<FacilityId, Vec<Master>>);
-
-impl Publications {
-    pub(super) fn add(&mut self, facility: &FacilityId, value: Master) {
-        self.0.entry(facility.clone()).or_default().push(value);
-    }
-}
-
 impl PgStore {
+    /// Begins a transaction that changes master data. There is one at a time, so what it reads stays true until its commit.
+    pub(super) async fn master_transaction(&self) -> Result<Transaction<'static, Postgres>, Fault> {
+        let mut transaction = self.pool().begin().await?;
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtext('stockfold master data'))")
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction)
+    }
+
     /// Writes master data: all of it or nothing.
     pub async fn write_master(
         &self,
@@ -174,17 +172,12 @@ impl PgStore {
         write: Write<'_>,
     ) -> Result<Written, MasterError> {
         let data = complete(data.clone())?;
-        let mut transaction = self.pool().begin().await?;
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtext('stockfold master data'))")
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = self.master_transaction().await?;
         let mut writer = Writer::new(&mut transaction, write);
         writer.all(&data).await?;
         let (written, publications) = writer.done();
-        let written = Written {
-            facilities: rows::publish(&mut transaction, publications.0, write.principal).await?,
-            ..written
-        };
+        let facilities = publications.publish(&mut transaction, write.principal).await?;
+        let written = Written { facilities, ..written };
         transaction.commit().await?;
         Ok(written)
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use device_profiles::FacilityId;
-use fold::{Master, Source, limits::MASTER_VALUES_MAX};
+use fold::Source;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
@@ -275,7 +275,8 @@ pub(super) async fn skus(
     ids: &[&str],
 ) -> Result<BTreeMap<String, NewSku>> {
     let rows = sqlx::query(
-        "SELECT id, name, unit_weight_mg, unit_sigma_mg, gtin FROM sku WHERE id = ANY($1)",
+        "SELECT id, name, unit_weight_mg, unit_sigma_mg, gtin FROM sku
+         WHERE id = ANY($1) AND retired_at IS NULL",
     )
     .bind(ids)
     .fetch_all(connection)
@@ -284,10 +285,11 @@ pub(super) async fn skus(
 }
 
 pub(super) async fn all_skus(connection: &mut PgConnection) -> Result<Vec<NewSku>> {
-    let rows =
-        sqlx::query("SELECT id, name, unit_weight_mg, unit_sigma_mg, gtin FROM sku ORDER BY id")
-            .fetch_all(connection)
-            .await?;
+    let rows = sqlx::query(
+        "SELECT id, name, unit_weight_mg, unit_sigma_mg, gtin FROM sku WHERE retired_at IS NULL ORDER BY id",
+    )
+    .fetch_all(connection)
+    .await?;
     rows.iter().map(sku).collect()
 }
 
@@ -309,7 +311,7 @@ pub(super) async fn put_skus(connection: &mut PgConnection, skus: &[NewSku]) -> 
          SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[])
          ON CONFLICT (id) DO UPDATE
          SET name = excluded.name, unit_weight_mg = excluded.unit_weight_mg, unit_sigma_mg = excluded.unit_sigma_mg,
-             gtin = excluded.gtin, revision = sku.revision + 1",
+             gtin = excluded.gtin, revision = sku.revision + 1, retired_at = NULL",
     )
     .bind(skus.iter().map(|s| s.id.as_str()).collect::<Vec<_>>())
     .bind(skus.iter().map(|s| s.name.as_str()).collect::<Vec<_>>())
@@ -417,11 +419,12 @@ pub(super) async fn devices(
     connection: &mut PgConnection,
     ids: &[&str],
 ) -> Result<BTreeMap<String, NewDevice>> {
-    let rows =
-        sqlx::query("SELECT id, facility, name, profile, slot FROM device WHERE id = ANY($1)")
-            .bind(ids)
-            .fetch_all(&mut *connection)
-            .await?;
+    let rows = sqlx::query(
+        "SELECT id, facility, name, profile, slot FROM device WHERE id = ANY($1) AND retired_at IS NULL",
+    )
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
     let mut devices = BTreeMap::new();
     for row in &rows {
         let device = NewDevice {
@@ -484,7 +487,12 @@ pub(super) async fn put_devices(
     sqlx::query(
         "INSERT INTO device (id, facility, name, profile, slot)
          SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-         ON CONFLICT (id) DO UPDATE SET name = excluded.name, profile = excluded.profile, slot = excluded.slot",
+         ON CONFLICT (id) DO UPDATE
+         SET name = excluded.name, profile = excluded.profile, slot = excluded.slot,
+             -- A retired one begins anew, if need be elsewhere; one that is there keeps what it has.
+             facility = excluded.facility, retired_at = NULL,
+             revoked_at = CASE WHEN device.retired_at IS NULL THEN device.revoked_at END,
+             created_at = CASE WHEN device.retired_at IS NULL THEN device.created_at ELSE now() END",
     )
     .bind(&ids)
     .bind(devices.iter().map(|d| d.facility.as_str()).collect::<Vec<_>>())
@@ -535,38 +543,4 @@ pub(super) async fn put_credentials(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Raises revisions and leaves the values to be published; answers the facilities concerned.
-pub(super) async fn publish(
-    connection: &mut PgConnection,
-    values: BTreeMap<FacilityId, Vec<Master>>,
-    principal: &str,
-) -> Result<Vec<FacilityId>> {
-    let mut facilities = Vec::with_capacity(values.len());
-    for (facility, values) in values {
-        // An empty list is still one publication.
-        let mut chunks: Vec<&[Master]> = values.chunks(MASTER_VALUES_MAX).collect();
-        if chunks.is_empty() {
-            chunks.push(&[]);
-        }
-        for chunk in chunks {
-            let json = serde_json::to_value(chunk)
-                .map_err(|error| Fault::Broken(format!("master data as JSON: {error}")))?;
-            sqlx::query(
-                "WITH raised AS (
-                     UPDATE facility SET revision = revision + 1 WHERE id = $1 RETURNING id, revision
-                 )
-                 INSERT INTO publication (facility, revision, principal, values_json)
-                 SELECT id, revision, $2, $3 FROM raised",
-            )
-            .bind(facility.as_str())
-            .bind(principal)
-            .bind(json)
-            .execute(&mut *connection)
-            .await?;
-        }
-        facilities.push(facility);
-    }
-    Ok(facilities)
 }

@@ -9,15 +9,14 @@ use fold::{ChannelSpec, DeviceSpec, LineSpec, Master, SkuSpec, SlotSpec};
 use sqlx::PgConnection;
 
 use super::{
-    master::{
-        At, Key, MasterError, MintedCredential, Publications, Sifted, Write, Written, key,
-        shard_of, sift,
-    },
+    master::{At, Key, MasterError, MintedCredential, Sifted, Write, Written, key, shard_of, sift},
     master_rows as rows,
+    publication::Publications,
     shapes::{
         DEFAULT_PROFILE_NAME, MasterData, NewChannel, NewDevice, NewFacility, NewLine, NewShelf,
         NewSku, NewSlot, NewZone,
     },
+    standing,
 };
 
 /// Which item of a list names which facility.
@@ -86,7 +85,7 @@ impl<'c, 'w> Writer<'c, 'w> {
             let skus = rows::all_skus(self.connection).await?;
             for facility in new {
                 // Even with no SKU yet, an empty publication makes the facility known to its shard.
-                self.publications.0.entry(facility.id.clone()).or_default();
+                self.publications.touch(&facility.id);
                 for sku in &skus {
                     self.publications.add(&facility.id, Master::Sku(sku_spec(sku)));
                 }
@@ -343,8 +342,14 @@ impl<'c, 'w> Writer<'c, 'w> {
             })
             .collect();
         rows::put_credentials(self.connection, &minted).await?;
+        // A device that is told anew is believed again, so one that is revoked is told that too.
+        let ids: Vec<&str> = devices.iter().map(|d| d.id.as_str()).collect();
+        let revoked = standing::revoked(self.connection, &ids).await?;
         for device in &devices {
             self.publications.add(&device.facility, Master::Device(device_spec(device)));
+            if revoked.contains(device.id.as_str()) {
+                self.publications.add(&device.facility, Master::DeviceRevoked(device.id.clone()));
+            }
         }
         self.written.new_devices = new;
         Ok(())
@@ -430,7 +435,7 @@ fn sku_spec(sku: &NewSku) -> SkuSpec {
     }
 }
 
-fn line_spec(line: &NewLine) -> LineSpec {
+pub(super) fn line_spec(line: &NewLine) -> LineSpec {
     LineSpec {
         sku: line.sku.clone(),
         source: line.source,
@@ -439,7 +444,7 @@ fn line_spec(line: &NewLine) -> LineSpec {
     }
 }
 
-fn device_spec(device: &NewDevice) -> DeviceSpec {
+pub(super) fn device_spec(device: &NewDevice) -> DeviceSpec {
     let channel = |c: &NewChannel| ChannelSpec {
         channel: c.channel.clone(),
         slot: c.slot.clone(),

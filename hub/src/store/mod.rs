@@ -17,8 +17,10 @@ pub mod private_server;
 pub mod publication;
 pub mod query;
 pub mod read_master;
+pub mod retire;
 pub mod series;
 pub mod shapes;
+pub mod standing;
 pub mod told;
 pub mod when;
 

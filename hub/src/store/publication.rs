@@ -1,6 +1,10 @@
 //! What master data has still to be told to the folds.
 
-use sqlx::Row;
+use std::collections::BTreeMap;
+
+use device_profiles::FacilityId;
+use fold::{Master, limits::MASTER_VALUES_MAX};
+use sqlx::{PgConnection, Row};
 
 use super::{PgStore, fault::Fault};
 
@@ -20,6 +24,55 @@ pub struct PublicationRow {
     pub principal: String,
     /// `fold::Master` values as a JSON array.
     pub values: serde_json::Value,
+}
+
+/// What each facility's fold must learn, in an order in which nothing names what comes later.
+#[derive(Default)]
+pub(super) struct Publications(BTreeMap<FacilityId, Vec<Master>>);
+
+impl Publications {
+    pub(super) fn add(&mut self, facility: &FacilityId, value: Master) {
+        self.0.entry(facility.clone()).or_default().push(value);
+    }
+
+    /// Makes a facility known to its shard, even if there is nothing else to learn.
+    pub(super) fn touch(&mut self, facility: &FacilityId) {
+        self.0.entry(facility.clone()).or_default();
+    }
+
+    /// Raises revisions and leaves the values to be published; answers the facilities concerned.
+    pub(super) async fn publish(
+        self,
+        connection: &mut PgConnection,
+        principal: &str,
+    ) -> Result<Vec<FacilityId>, Fault> {
+        let mut facilities = Vec::with_capacity(self.0.len());
+        for (facility, values) in self.0 {
+            // An empty list is still one publication.
+            let mut chunks: Vec<&[Master]> = values.chunks(MASTER_VALUES_MAX).collect();
+            if chunks.is_empty() {
+                chunks.push(&[]);
+            }
+            for chunk in chunks {
+                let json = serde_json::to_value(chunk)
+                    .map_err(|error| Fault::Broken(format!("master data as JSON: {error}")))?;
+                sqlx::query(
+                    "WITH raised AS (
+                         UPDATE facility SET revision = revision + 1 WHERE id = $1 RETURNING id, revision
+                     )
+                     INSERT INTO publication (facility, revision, principal, values_json)
+                     SELECT id, revision, $2, $3 FROM raised",
+                )
+                .bind(facility.as_str())
+                .bind(principal)
+                .bind(json)
+                .execute(&mut *connection)
+                .await?;
+            }
+            facilities.push(facility);
+        }
+        Ok(facilities)
+    }
 }
 
 /// A profile that a facility's fold does not know yet.
@@ -104,7 +157,8 @@ impl PgStore {
     pub async fn unpublished_profiles(&self) -> Result<Vec<ProfileRow>, Fault> {
         let rows = sqlx::query(
             "SELECT u.facility, u.shard, p.hash, p.content
-             FROM (SELECT DISTINCT d.facility, f.shard, d.profile FROM device d JOIN facility f ON f.id = d.facility) u
+             FROM (SELECT DISTINCT d.facility, f.shard, d.profile FROM device d JOIN facility f ON f.id = d.facility
+                   WHERE d.retired_at IS NULL) u
              JOIN profile p ON p.name = u.profile OR encode(p.hash, 'hex') = u.profile
              LEFT JOIN published_profile done ON done.facility = u.facility AND done.hash = p.hash
              WHERE done.hash IS NULL ORDER BY u.facility, p.created_at LIMIT $1",

@@ -1,4 +1,5 @@
-//! Reading master data: what the API tells of it. Lists are keyset pages, in the order of their ids.
+//! Reading master data: what the API tells of it. Lists are keyset pages, in the order of their ids. What is retired is in no
+//! list; only who explains the past still asks for it.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, types::Json};
@@ -87,6 +88,19 @@ pub struct SkuItem {
     pub revision: i64,
 }
 
+/// A SKU as it is known now, whether it is kept or retired.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema, FromRow)]
+pub struct SkuNow {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Mass of one unit, milligrams.
+    pub unit_weight_mg: Option<i64>,
+    /// Since when it is kept no more.
+    pub retired_at: Option<When>,
+}
+
 /// A line of the planogram.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema, FromRow)]
 pub struct Line {
@@ -127,7 +141,7 @@ pub struct Device {
     /// Its load cells.
     #[schema(value_type = Vec<DeviceChannel>)]
     pub channels: Json<Vec<DeviceChannel>>,
-    /// Since when its frames are not believed.
+    /// Since when it is disabled: it may not connect, and its frames are not believed.
     pub revoked_at: Option<When>,
     /// When it was made.
     pub created_at: When,
@@ -242,7 +256,7 @@ impl PgStore {
     pub async fn list_skus(&self, after: Option<&str>, limit: i64) -> Result<Vec<SkuItem>> {
         Ok(sqlx::query_as(
             "SELECT id, name, unit_weight_mg, unit_sigma_mg, gtin, revision FROM sku
-             WHERE $1::text IS NULL OR id > $1 ORDER BY id LIMIT $2",
+             WHERE retired_at IS NULL AND ($1::text IS NULL OR id > $1) ORDER BY id LIMIT $2",
         )
         .bind(after)
         .bind(limit)
@@ -253,11 +267,20 @@ impl PgStore {
     /// A SKU.
     pub async fn sku(&self, id: &str) -> Result<Option<SkuItem>> {
         Ok(sqlx::query_as(
-            "SELECT id, name, unit_weight_mg, unit_sigma_mg, gtin, revision FROM sku WHERE id = $1",
+            "SELECT id, name, unit_weight_mg, unit_sigma_mg, gtin, revision FROM sku
+             WHERE id = $1 AND retired_at IS NULL",
         )
         .bind(id)
         .fetch_optional(self.pool())
         .await?)
+    }
+
+    /// A SKU as it is known now, also one that is retired.
+    pub async fn sku_now(&self, id: &str) -> Result<Option<SkuNow>> {
+        Ok(sqlx::query_as("SELECT id, name, unit_weight_mg, retired_at FROM sku WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.pool())
+            .await?)
     }
 
     /// The planogram of a facility; `None` when there is no such facility.
@@ -287,7 +310,7 @@ impl PgStore {
                          'capacity_mg', c.capacity_mg, 'zero_mg', c.zero_mg) ORDER BY c.channel)
                      FROM device_channel c WHERE c.device = d.id), '[]') AS channels
              FROM device d JOIN facility f ON f.id = d.facility
-             WHERE ($1::text IS NULL OR d.facility = $1) AND ($2::text IS NULL OR d.id = $2)
+             WHERE d.retired_at IS NULL AND ($1::text IS NULL OR d.facility = $1) AND ($2::text IS NULL OR d.id = $2)
                AND ($3::text IS NULL OR d.id > $3) ORDER BY d.id LIMIT $4",
         )
         .bind(facility)
@@ -296,6 +319,14 @@ impl PgStore {
         .bind(limit)
         .fetch_all(self.pool())
         .await?)
+    }
+
+    /// Whether a device is enrolled, or was and is retired.
+    pub async fn knows_device(&self, id: &str) -> Result<bool> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM device WHERE id = $1)")
+            .bind(id)
+            .fetch_one(self.pool())
+            .await?)
     }
 
     /// Devices that tried to connect but are not enrolled, newest first, before a time and name.

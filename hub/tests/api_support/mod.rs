@@ -1,12 +1,13 @@
 //! A whole hub in a directory of its own, and the smallest HTTP and WebSocket clients that can ask it.
 //!
 //! The clients are written here, because a peer that shares code with the server would agree with its mistakes.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hub::{config::Config, run::Hub};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -15,6 +16,24 @@ use tokio::{
 
 /// No answer takes longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A facility with a scanned and a weighed slot, a SKU and a scale.
+pub fn import() -> Value {
+    json!({
+        "facilities": [{"id": "f1", "name": "Main"}],
+        "zones": [{"facility": "f1", "id": "back", "name": "Back room"}],
+        "shelves": [{"facility": "f1", "id": "A", "name": "Shelf A", "zone": "back"}],
+        "slots": [
+            {"facility": "f1", "id": "dock", "shelf": "A", "receiving": true},
+            {"facility": "f1", "id": "A-1", "shelf": "A"}, {"facility": "f1", "id": "A-2", "shelf": "A"},
+        ],
+        "skus": [{"id": "cola", "name": "Cola 0.33 l", "unit_weight_mg": 350_000, "unit_sigma_mg": 900, "gtin": "4006381333931"}],
+        "planogram": [{"facility": "f1", "slot": "A-1", "sku": "cola", "source": "scan", "min": 2},
+                      {"facility": "f1", "slot": "A-2", "sku": "cola", "source": "weight", "capacity": 40}],
+        "devices": [{"id": "scale-1", "facility": "f1", "channels": [
+            {"channel": "0", "slot": "A-2", "division_mg": 1000, "noise_mg": 500, "zero_mg": 0}]}],
+    })
+}
 
 /// A running hub.
 pub struct Running {
@@ -48,6 +67,17 @@ impl Running {
 
     pub async fn stop(self) {
         self.hub.stop(true).await;
+    }
+
+    /// Stops the hub and leaves its data.
+    pub async fn stopped(self) -> tempfile::TempDir {
+        self.hub.stop(true).await;
+        self.dir
+    }
+
+    /// Its data directory.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {

@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use hub::mqtt::{
     Accepted, AckCell, AuthRefusal, Core, Grant, Hello, Inbound, Ingress, Limits, Listener,
-    PublishRefusal, Route, Settled, TopicAction, TopicRefusal,
+    PublishRefusal, Refused, Route, Settled, TopicAction, TopicRefusal,
     outbox::{Control, Mailbox},
     session::{Progress, Session},
 };
@@ -37,6 +37,7 @@ pub struct TestIngress {
     pub by_hand: AtomicBool,
     pub capacity: AtomicUsize,
     pub generation: AtomicUsize,
+    pub refused: Mutex<Vec<(String, Refused)>>,
 }
 
 impl TestIngress {
@@ -136,6 +137,10 @@ impl Ingress for TestIngress {
             ack.complete(1, 0);
         }
         Ok(Accepted::Journaled)
+    }
+
+    fn refused(&self, grant: &Grant, refused: Refused) {
+        self.refused.lock().unwrap().push((grant.device.to_string(), refused));
     }
 }
 
