@@ -7,6 +7,7 @@
 //! ```
 //! [`guardian`] keeps each of them running. Nothing here knows MQTT, HTTP or SQL.
 
+pub mod bus;
 pub mod guardian;
 pub mod journal;
 pub mod ports;

@@ -13,6 +13,7 @@
 pub mod codec;
 pub mod ids;
 pub mod limits;
+pub mod modbus;
 pub mod profile;
 pub mod reading;
 pub mod time;
@@ -23,5 +24,5 @@ pub use ids::{
     Channel, DeviceId, FacilityId, IdError, ProfileId, ShardId, ShelfId, Sku, SlotId, ZoneId,
 };
 pub use profile::{Class, Dedupe, Profile, ProfileError, ProfileHash};
-pub use reading::{DecodeReject, Measurement, Reading, ScanMode, Value};
+pub use reading::{CellFault, DecodeReject, Measurement, Reading, ScanMode, Value};
 pub use units::{Milligrams, Units};

@@ -18,6 +18,16 @@ pub const CODE_BYTES_MAX: usize = 256;
 pub const PROFILE_BYTES_MAX: usize = 256 * 1024;
 /// Most streams in a profile.
 pub const STREAMS_MAX: usize = 64;
+/// Most fields in a register map.
+pub const FIELDS_MAX: usize = 256;
+/// Most responses in one register image.
+pub const IMAGE_BLOCKS_MAX: usize = 32;
+/// Most steps of a device command.
+pub const COMMAND_STEPS_MAX: usize = 16;
+/// Shortest period of polling a stream, in milliseconds.
+pub const POLL_MS_MIN: u32 = 20;
+/// Longest period of polling a stream, in milliseconds.
+pub const POLL_MS_MAX: u32 = 3_600_000;
 /// Largest absolute delta of one stock reading, in units.
 pub const DELTA_UNITS_MAX: i64 = 1_000_000;
 /// Largest absolute mass a reading may claim, in milligrams (10 tonnes).

@@ -4,8 +4,8 @@
 //! of measurement it carries, how duplicates are told, and its durability class. Unknown keys are errors. Text is parsed once
 //! and compiled: pointers are split, so that decoding does no parsing of its own.
 //!
-//! Codecs other than `json` (raw, Modbus register maps, LLRP) join [`Codec`] as they are built; a stream's kind is
-//! independent of the codec.
+//! Codecs: `json`, one JSON value a frame; `modbus`, the registers a bus actor read (see [`crate::modbus`]). Both give the same
+//! measurements, so nothing behind the codec knows where a mass came from.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -14,8 +14,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     codec::json::Pointer,
-    ids::ProfileId,
-    limits::{PROFILE_BYTES_MAX, STREAMS_MAX},
+    ids::{Channel, ProfileId},
+    limits::{POLL_MS_MAX, POLL_MS_MIN, PROFILE_BYTES_MAX, STREAMS_MAX},
+    modbus::{MapText, ModbusMap, Request, Test, TestText, plan},
+    reading::CellFault,
 };
 
 /// The text of the profile every device has unless it names another.
@@ -103,6 +105,8 @@ pub struct Profile {
     pub codec: Codec,
     /// Envelope fields.
     pub envelope: Envelope,
+    /// The register map, for codec `modbus`.
+    pub modbus: Option<ModbusMap>,
     /// Streams by name.
     pub streams: BTreeMap<String, Stream>,
     /// The stream that takes every name not listed, written `"*"`.
@@ -119,6 +123,8 @@ pub struct Profile {
 pub enum Codec {
     /// One JSON value a frame.
     Json,
+    /// The registers of a Modbus device.
+    Modbus,
 }
 
 /// Where the envelope fields are.
@@ -145,6 +151,17 @@ pub struct Stream {
     pub dedupe: Dedupe,
     /// What it carries.
     pub kind: Kind,
+    /// How it is polled, for codec `modbus`.
+    pub poll: Option<Poll>,
+}
+
+/// How a stream is polled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Poll {
+    /// Period, milliseconds.
+    pub every_ms: u32,
+    /// What is read, in this order.
+    pub requests: Vec<Request>,
 }
 
 /// What a stream carries.
@@ -158,6 +175,15 @@ pub enum Kind {
     Scan(ScanMap),
     /// Plain values.
     Values(ValuesMap),
+    /// Fields of a register map as plain values.
+    Registers(RegisterMap),
+}
+
+/// Fields of a register map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterMap {
+    /// Their names; each is a series.
+    pub fields: Vec<String>,
 }
 
 /// Field map of a stock stream.
@@ -173,21 +199,82 @@ pub struct StockMap {
     pub slot: Option<Pointer>,
 }
 
-/// Field map and stability rule of a weight stream.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Cells and stability rule of a weight stream.
+#[derive(Debug, Clone, PartialEq)]
 pub struct WeightMap {
     /// The cells in a frame.
-    pub cells: Vec<CellMap>,
+    pub cells: WeightCells,
     /// How long a mass must hold still to be a plateau, milliseconds.
-    #[serde(default = "settle_ms_default")]
     pub settle_ms: u32,
     /// How many samples a plateau needs.
-    #[serde(default = "settle_samples_default")]
     pub settle_samples: u16,
     /// Series points of a cell are at least this far apart, milliseconds; raw frames stay in the journal.
-    #[serde(default = "series_every_ms_default")]
     pub series_every_ms: u32,
+}
+
+/// Where the cells of a frame are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WeightCells {
+    /// In members of a JSON value.
+    Json(Vec<CellMap>),
+    /// In registers.
+    Registers(Vec<ScaleMap>),
+}
+
+/// One scale of a Modbus device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaleMap {
+    /// The channel's name.
+    pub channel: Channel,
+    /// Field of the gross mass.
+    pub mass: String,
+    /// Its unit.
+    pub unit: MassUnit,
+    /// When the device says that the mass holds still.
+    pub stable: Option<Test>,
+    /// When the device says that something is wrong; the first that holds counts.
+    pub faults: Vec<(Test, CellFault)>,
+}
+
+/// A weight stream as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeightText {
+    #[serde(default)]
+    cells: Vec<CellMap>,
+    #[serde(default)]
+    scales: Vec<ScaleText>,
+    /// How long a mass must hold still to be a plateau, milliseconds.
+    #[serde(default = "settle_ms_default")]
+    settle_ms: u32,
+    /// How many samples a plateau needs.
+    #[serde(default = "settle_samples_default")]
+    settle_samples: u16,
+    /// Series points of a cell are at least this far apart, milliseconds; raw frames stay in the journal.
+    #[serde(default = "series_every_ms_default")]
+    series_every_ms: u32,
+}
+
+/// A scale as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScaleText {
+    #[serde(default = "channel_default")]
+    channel: String,
+    mass: String,
+    #[serde(default)]
+    unit: MassUnit,
+    #[serde(default)]
+    stable: Option<TestText>,
+    #[serde(default)]
+    faults: Vec<FaultText>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultText {
+    is: CellFault,
+    when: TestText,
 }
 
 fn settle_ms_default() -> u32 {
@@ -313,6 +400,8 @@ struct Text {
     codec: Codec,
     #[serde(default)]
     envelope: Envelope,
+    #[serde(default)]
+    modbus: Option<MapText>,
     streams: BTreeMap<String, StreamText>,
 }
 
@@ -324,11 +413,15 @@ struct StreamText {
     #[serde(default)]
     stock: Option<StockMap>,
     #[serde(default)]
-    weight: Option<WeightMap>,
+    weight: Option<WeightText>,
     #[serde(default)]
     scan: Option<ScanMap>,
     #[serde(default)]
     values: Option<ValuesMap>,
+    #[serde(default)]
+    registers: Option<Vec<String>>,
+    #[serde(default)]
+    poll_ms: Option<u32>,
 }
 
 impl Profile {
@@ -348,11 +441,19 @@ impl Profile {
         if raw.streams.len() > STREAMS_MAX {
             return Err(invalid(format!("more than {STREAMS_MAX} streams")));
         }
+        let modbus = raw.modbus.map(MapText::compile).transpose()?;
+        if (raw.codec == Codec::Modbus) != modbus.is_some() {
+            return Err(invalid(
+                "codec: modbus needs a section modbus, and no other codec has one",
+            ));
+        }
         let mut streams = BTreeMap::new();
         let mut other = None;
         for (name, stream) in raw.streams {
-            let stream = stream.check(&name, &raw.envelope)?;
-            if name == "*" {
+            let stream = stream.check(&name, &raw.envelope, modbus.as_ref())?;
+            if name == "*" && modbus.is_some() {
+                return Err(invalid("a stream that is polled needs a name"));
+            } else if name == "*" {
                 other = Some(stream);
             } else {
                 crate::ids::check_id(&name)
@@ -365,6 +466,7 @@ impl Profile {
             description: raw.description,
             codec: raw.codec,
             envelope: raw.envelope,
+            modbus,
             streams,
             other,
             hash: ProfileHash::of(text),
@@ -383,24 +485,25 @@ fn invalid(message: impl Into<String>) -> ProfileError {
 }
 
 impl StreamText {
-    fn check(self, name: &str, envelope: &Envelope) -> Result<Stream, ProfileError> {
+    fn check(
+        self,
+        name: &str,
+        envelope: &Envelope,
+        modbus: Option<&ModbusMap>,
+    ) -> Result<Stream, ProfileError> {
         let bad = |what: &str| Err(invalid(format!("stream {name:?}: {what}")));
         let mut kinds = Vec::new();
         if let Some(map) = self.stock {
             kinds.push(Kind::Stock(map));
         }
-        if let Some(map) = self.weight {
-            if map.cells.is_empty() {
-                return bad("a weight stream needs at least one cell");
+        if let Some(text) = self.weight {
+            kinds.push(Kind::Weight(text.check(name, modbus)?));
+        }
+        if let Some(fields) = self.registers {
+            if fields.is_empty() {
+                return bad("registers need at least one field");
             }
-            if map.settle_samples == 0 {
-                return bad("settle_samples must be at least 1");
-            }
-            for cell in &map.cells {
-                crate::ids::check_id(&cell.channel)
-                    .map_err(|error| invalid(format!("stream {name:?}: channel: {error}")))?;
-            }
-            kinds.push(Kind::Weight(map));
+            kinds.push(Kind::Registers(RegisterMap { fields }));
         }
         if let Some(map) = self.scan {
             kinds.push(Kind::Scan(map));
@@ -415,7 +518,7 @@ impl StreamText {
             kinds.push(Kind::Values(map));
         }
         let (Some(kind), None) = (kinds.pop(), kinds.pop()) else {
-            return bad("exactly one of stock, weight, scan and values is needed");
+            return bad("exactly one of stock, weight, scan, values and registers is needed");
         };
         if self.dedupe == Dedupe::Seq && envelope.seq.is_none() {
             return bad("dedupe: seq needs envelope.seq");
@@ -424,11 +527,121 @@ impl StreamText {
         if event_like && self.dedupe == Dedupe::Level {
             return bad("each frame changes stock, so dedupe must be seq or payload");
         }
-        if !matches!(kind, Kind::Values(_)) && self.class == Class::Telemetry {
+        let tells_levels = matches!(kind, Kind::Weight(_) | Kind::Registers(_));
+        if modbus.is_some() && !tells_levels {
+            return bad("a Modbus device has streams of weight or registers");
+        }
+        if modbus.is_none() && matches!(kind, Kind::Registers(_)) {
+            return bad("registers need codec: modbus");
+        }
+        if modbus.is_some() && self.dedupe != Dedupe::Level {
+            return bad("what is polled has dedupe: level");
+        }
+        let poll = match (modbus, self.poll_ms) {
+            (None, None) => None,
+            (None, Some(_)) => return bad("poll_ms needs codec: modbus"),
+            (Some(_), None) => return bad("what is polled needs poll_ms"),
+            (Some(_), Some(ms)) if !(POLL_MS_MIN..=POLL_MS_MAX).contains(&ms) => {
+                return bad(&format!("poll_ms must be {POLL_MS_MIN} to {POLL_MS_MAX}"));
+            }
+            (Some(map), Some(every_ms)) => {
+                let requests = plan(map, &groups(&kind, map))
+                    .map_err(|error| invalid(format!("stream {name:?}: {error}")))?;
+                Some(Poll { every_ms, requests })
+            }
+        };
+        if !matches!(kind, Kind::Values(_) | Kind::Registers(_)) && self.class == Class::Telemetry {
             return bad("a stream that changes stock has class: stock");
         }
-        Ok(Stream { class: self.class, dedupe: self.dedupe, kind })
+        Ok(Stream { class: self.class, dedupe: self.dedupe, kind, poll })
     }
+}
+
+impl WeightText {
+    fn check(self, name: &str, modbus: Option<&ModbusMap>) -> Result<WeightMap, ProfileError> {
+        let bad = |what: String| invalid(format!("stream {name:?}: {what}"));
+        if self.settle_samples == 0 {
+            return Err(bad("settle_samples must be at least 1".into()));
+        }
+        let cells = match (modbus, self.cells.is_empty(), self.scales.is_empty()) {
+            (None, false, true) => {
+                for cell in &self.cells {
+                    crate::ids::check_id(&cell.channel)
+                        .map_err(|e| bad(format!("channel: {e}")))?;
+                }
+                WeightCells::Json(self.cells)
+            }
+            (Some(map), true, false) => {
+                let mut scales: Vec<ScaleMap> = Vec::with_capacity(self.scales.len());
+                for text in self.scales {
+                    let scale = text.check(map).map_err(bad)?;
+                    if scales.iter().any(|other| other.channel == scale.channel) {
+                        return Err(bad(format!("channel {} is there twice", scale.channel)));
+                    }
+                    scales.push(scale);
+                }
+                WeightCells::Registers(scales)
+            }
+            (None, _, _) => return Err(bad("a weight stream needs at least one cell".into())),
+            (Some(_), _, _) => {
+                return Err(bad(
+                    "a weight stream of a Modbus device needs scales, not cells".into()
+                ));
+            }
+        };
+        Ok(WeightMap {
+            cells,
+            settle_ms: self.settle_ms,
+            settle_samples: self.settle_samples,
+            series_every_ms: self.series_every_ms,
+        })
+    }
+}
+
+impl ScaleText {
+    fn check(self, map: &ModbusMap) -> Result<ScaleMap, String> {
+        let compile = |text: TestText| -> Result<Test, String> {
+            let test = text.compile()?;
+            test.check(&map.fields)?;
+            Ok(test)
+        };
+        let channel = Channel::parse(&self.channel).map_err(|e| format!("channel: {e}"))?;
+        let field = map.fields.get(&self.mass);
+        if field.is_none_or(|field| field.table.is_bits()) {
+            return Err(format!("mass asks for field {:?}, which is not a number", self.mass));
+        }
+        let stable = self.stable.map(compile).transpose()?;
+        let faults = self
+            .faults
+            .into_iter()
+            .map(|fault| Ok((compile(fault.when)?, fault.is)))
+            .collect::<Result<_, String>>()?;
+        Ok(ScaleMap { channel, mass: self.mass, unit: self.unit, stable, faults })
+    }
+}
+
+/// The fields that must come in one response: each mass with everything that vouches for it.
+fn groups<'a>(kind: &'a Kind, map: &'a ModbusMap) -> Vec<Vec<&'a str>> {
+    let with_references = |name: &'a str| {
+        let field = map.fields.get(name);
+        std::iter::once(name).chain(field.into_iter().flat_map(|f| f.references()))
+    };
+    let mut groups: Vec<Vec<&str>> = match kind {
+        Kind::Weight(WeightMap { cells: WeightCells::Registers(scales), .. }) => scales
+            .iter()
+            .map(|scale| {
+                let tests = scale.stable.iter().chain(scale.faults.iter().map(|(test, _)| test));
+                with_references(&scale.mass).chain(tests.map(|test| test.field.as_str())).collect()
+            })
+            .collect(),
+        Kind::Registers(registers) => {
+            registers.fields.iter().map(|name| with_references(name).collect()).collect()
+        }
+        Kind::Weight(_) | Kind::Stock(_) | Kind::Scan(_) | Kind::Values(_) => Vec::new(),
+    };
+    // The heartbeat is read along; it vouches for the device and not for one mass.
+    groups.extend(map.heartbeat.iter().map(|heartbeat| vec![heartbeat.field.as_str()]));
+    groups
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub enum Measurement {
         mass: Milligrams,
         /// The device's own stability flag, when it has one.
         stable: Option<bool>,
+        /// What the device says is wrong with the cell; its mass is then worth nothing.
+        fault: Option<CellFault>,
     },
     /// A barcode was scanned.
     Scan {
@@ -57,6 +59,32 @@ pub enum Measurement {
         /// The value.
         value: Value,
     },
+}
+
+/// What a device says is wrong with a load cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CellFault {
+    /// The cell or its converter is broken or not connected.
+    Cell,
+    /// More lies on it than it can weigh.
+    Overload,
+    /// Less lies on it than nothing: it is lifted, or its zero is wrong.
+    Underload,
+    /// It starts up, calibrates or is in set-up mode.
+    Busy,
+}
+
+impl CellFault {
+    /// Stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cell => "cell",
+            Self::Overload => "overload",
+            Self::Underload => "underload",
+            Self::Busy => "busy",
+        }
+    }
 }
 
 /// A sensor value.
@@ -90,6 +118,9 @@ pub enum DecodeReject {
     /// The payload is not the format the profile names.
     #[error("not valid JSON: {0}")]
     NotJson(String),
+    /// The payload is not a register image.
+    #[error("not a register image: {0}")]
+    NotImage(crate::modbus::image::BadImage),
     /// Nested deeper than [`crate::limits::JSON_DEPTH_MAX`].
     #[error("nested deeper than {} levels", crate::limits::JSON_DEPTH_MAX)]
     TooDeep,
@@ -129,6 +160,7 @@ impl DecodeReject {
         match self {
             Self::UnknownStream(_) => "unknown_stream",
             Self::NotJson(_) => "not_json",
+            Self::NotImage(_) => "not_image",
             Self::TooDeep => "too_deep",
             Self::TooLarge(_) => "too_large",
             Self::Missing(_) => "missing_field",

@@ -124,6 +124,7 @@ impl Points {
         out: &mut Vec<Point>,
     ) {
         let (name, value, text) = match measurement {
+            Measurement::Weight { fault: Some(_), .. } => return,
             Measurement::Weight { channel, mass, .. } => {
                 let key = (device.to_owned(), channel.to_string());
                 if self.weighed.len() >= CELLS_MAX && !self.weighed.contains_key(&key) {

@@ -37,6 +37,8 @@ impl Tap {
         }
         for measurement in &reading.measurements {
             let shown = match measurement {
+                // The mass of a broken cell is not shown: it would look like one.
+                Measurement::Weight { fault: Some(_), .. } => None,
                 Measurement::Weight { channel, mass, .. } => {
                     Some((format!("weight.{channel}"), mass.0 as f64 / 1_000.0))
                 }

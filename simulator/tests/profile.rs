@@ -29,7 +29,7 @@ fn the_default_profile_reads_every_frame_as_it_was_meant() {
             let key = (device.id.clone(), f.boot.clone(), f.seq);
             for m in reading.measurements {
                 match m {
-                    Measurement::Weight { channel, mass, stable } => {
+                    Measurement::Weight { channel, mass, stable, .. } => {
                         assert_eq!(device.kind, DeviceKind::Scale);
                         assert!(channel.as_str().parse::<usize>().unwrap() < device.slots.len());
                         assert_eq!(mass.0 % division, 0);

@@ -27,6 +27,8 @@ pub enum Kind {
     Unconfirmed,
     /// The cell drifted further than drift explains.
     Drift,
+    /// The device says that the cell is broken, overloaded or not ready: its mass is worth nothing.
+    CellFault,
     /// The line is counted by weight but its SKU has no unit weight.
     NoUnitWeight,
     /// The cell shows a mass, but nobody said what it shows when empty, or how many are there.
@@ -42,6 +44,7 @@ impl Kind {
             Self::NegativeLevel => "negative_level",
             Self::Unconfirmed => "unconfirmed",
             Self::Drift => "drift",
+            Self::CellFault => "cell_fault",
             Self::NoUnitWeight => "no_unit_weight",
             Self::NoReference => "no_reference",
         }

@@ -60,6 +60,8 @@ pub enum Reason {
     UnknownStream,
     /// Not valid JSON.
     NotJson,
+    /// The payload is not a register image.
+    NotImage,
     /// Nested too deep.
     TooDeep,
     /// Larger than a limit.
@@ -123,6 +125,7 @@ impl Reason {
             Self::UnknownProfile => "unknown_profile",
             Self::UnknownStream => "unknown_stream",
             Self::NotJson => "not_json",
+            Self::NotImage => "not_image",
             Self::TooDeep => "too_deep",
             Self::TooLarge => "too_large",
             Self::MissingField => "missing_field",
@@ -160,6 +163,7 @@ impl From<&device_profiles::DecodeReject> for Reason {
         match reject {
             R::UnknownStream(_) => Self::UnknownStream,
             R::NotJson(_) => Self::NotJson,
+            R::NotImage(_) => Self::NotImage,
             R::TooDeep => Self::TooDeep,
             R::TooLarge(_) => Self::TooLarge,
             R::Missing(_) => Self::MissingField,

@@ -120,10 +120,11 @@ impl State {
                 Measurement::Scan { code, mode, quantity, slot } => {
                     self.scanned(&origin, effects, code, *mode, *quantity, slot.as_ref(), taken)
                 }
-                Measurement::Weight { channel, mass, stable } => {
+                Measurement::Weight { channel, mass, stable, fault } => {
                     let StreamKind::Weight(map) = &stream.kind else { continue };
-                    let sample = (taken, *mass, *stable);
-                    self.weighed(&origin, effects, channel, sample, map)
+                    let shown =
+                        weight::Shown { taken, mass: *mass, stable: *stable, fault: *fault };
+                    self.weighed(&origin, effects, channel, shown, map)
                 }
             };
             match result {
@@ -252,7 +253,7 @@ impl State {
         origin: &Origin,
         effects: &mut Effects,
         channel: &device_profiles::Channel,
-        sample: (crate::HubTime, device_profiles::Milligrams, Option<bool>),
+        shown: weight::Shown,
         map: &device_profiles::profile::WeightMap,
     ) -> Result<(), Refusal> {
         let Some(id) = &origin.device else { return Ok(()) };
@@ -272,7 +273,7 @@ impl State {
         let Some(slot) = self.slots.get_mut(cell.spec.slot.as_str()) else { return Err(unbound()) };
         let rule = weight::settle_rule(cell, slot, &self.skus, map.settle_ms, map.settle_samples);
         let mut lookup = weight::Lookup { skus: &self.skus, totals: &mut self.totals };
-        weight::observe(cell, slot, &mut lookup, effects, origin, &rule, sample);
+        weight::observe(cell, slot, &mut lookup, effects, origin, &rule, shown);
         if let Some(due) = cell.due(&rule) {
             let timer = Timer::Settle {
                 device: id.clone(),

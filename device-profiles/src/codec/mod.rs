@@ -1,6 +1,7 @@
 //! Codecs: raw bytes to readings, one module a byte format.
 
 pub mod json;
+pub mod modbus;
 
 use crate::{
     limits::FRAME_BYTES_MAX,
@@ -15,5 +16,6 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
     }
     match profile.codec {
         Codec::Json => json::decode(profile, stream, raw),
+        Codec::Modbus => modbus::decode(profile, stream, raw),
     }
 }

@@ -273,9 +273,9 @@ fn measurement(measurement: &Measurement) -> Value {
         Measurement::Stock { sku, delta, slot } => {
             json!({ "kind": "stock", "sku": sku, "delta": delta, "slot": slot })
         }
-        Measurement::Weight { channel, mass, stable } => {
-            json!({ "kind": "weight", "channel": channel, "mass_mg": mass, "stable": stable })
-        }
+        Measurement::Weight { channel, mass, stable, fault } => json!({
+            "kind": "weight", "channel": channel, "mass_mg": mass, "stable": stable, "fault": fault
+        }),
         Measurement::Scan { code, mode, quantity, slot } => {
             let mode = match mode {
                 ScanMode::Receive => "receive",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use device_profiles::{Milligrams, Sku, Units};
+use device_profiles::{CellFault, Milligrams, Sku, Units};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -168,6 +168,19 @@ pub(crate) fn settle_rule(
     }
 }
 
+/// What a frame shows of a cell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    /// When it was taken.
+    pub taken: HubTime,
+    /// Gross mass.
+    pub mass: Milligrams,
+    /// The device's stability flag.
+    pub stable: Option<bool>,
+    /// What the device says is wrong.
+    pub fault: Option<CellFault>,
+}
+
 /// One sample of a cell.
 pub(crate) fn observe(
     cell: &mut Cell,
@@ -176,8 +189,18 @@ pub(crate) fn observe(
     effects: &mut Effects,
     origin: &Origin,
     rule: &Rule,
-    (taken, mass, stable): (HubTime, Milligrams, Option<bool>),
+    shown: Shown,
 ) {
+    if let Some(fault) = shown.fault {
+        // What was counted stays; when the cell is sound again it settles anew and the step over the fault is judged.
+        cell.detector.disturb();
+        discrepancy::open(slot, effects, (origin.offset, origin.at), None, faulty(fault));
+        return;
+    }
+    discrepancy::close(slot, effects, origin.at, "the cell is sound again", |open| {
+        open.kind == Kind::CellFault
+    });
+    let Shown { taken, mass, stable, .. } = shown;
     cell.last_raw = mass.0;
     let sample = Sample { at: taken, offset: origin.offset, net: cell.net(mass.0), stable };
     match cell.detector.sample(rule, &sample) {
@@ -192,6 +215,30 @@ pub(crate) fn observe(
         Verdict::Settled(step) => settled(cell, slot, lookup, effects, origin, &step),
     }
     refresh(slot, effects, origin.at);
+}
+
+fn faulty(fault: CellFault) -> Opened {
+    let advice = match fault {
+        CellFault::Cell => {
+            "The transmitter reports a broken or missing load cell. Check the cell and its cable; the count is the last one known."
+        }
+        CellFault::Overload => {
+            "More lies on the scale than it can weigh. Take something off; the count is the last one known."
+        }
+        CellFault::Underload => {
+            "The scale reads below its zero: something lifts it, or its zero is wrong. Look, then tare it."
+        }
+        CellFault::Busy => {
+            "The transmitter is starting up, calibrating or in set-up mode; the count is the last one known."
+        }
+    };
+    Opened {
+        kind: Kind::CellFault,
+        mass: None,
+        units: None,
+        suspects: Vec::new(),
+        advice: advice.into(),
+    }
 }
 
 /// Time passed: a device that speaks only on change may have settled.

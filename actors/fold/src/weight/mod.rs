@@ -9,4 +9,4 @@ pub mod plateau;
 pub mod tracker;
 
 pub use cell::Cell;
-pub(crate) use cell::{Lookup, counted, observe, respecify_lines, settle_rule, tare, tick};
+pub(crate) use cell::{Lookup, Shown, counted, observe, respecify_lines, settle_rule, tare, tick};

@@ -188,6 +188,12 @@ impl Detector {
         Some(candidate.last_at.plus_us(rule.settle_us.max(QUIET_US)))
     }
 
+    /// The cell cannot be believed for now: whatever comes must settle anew.
+    pub fn disturb(&mut self) {
+        self.moving = true;
+        self.candidate = None;
+    }
+
     /// Takes one sample.
     pub fn sample(&mut self, rule: &Rule, sample: &Sample) -> Verdict {
         let value = self.filter(sample) as f64;

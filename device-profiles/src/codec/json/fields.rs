@@ -6,7 +6,9 @@ use crate::{
         CODE_BYTES_MAX, DELTA_UNITS_MAX, ID_BYTES_MAX, MASS_MG_MAX, MEASUREMENTS_MAX,
         TEXT_BYTES_MAX,
     },
-    profile::{Dedupe, Kind, Profile, ScanMap, StockMap, ValuesMap, WeightMap},
+    profile::{
+        CellMap, Dedupe, Kind, Profile, ScanMap, StockMap, ValuesMap, WeightCells, WeightMap,
+    },
     reading::{DecodeReject, Measurement, Reading, ScanMode, Value},
     time::parse_rfc3339_us,
     units::{Milligrams, Units},
@@ -28,9 +30,13 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
     let device_us = envelope.ts.as_ref().map(|p| clock(&root, p)).transpose()?.flatten();
     let measurements = match &spec.kind {
         Kind::Stock(map) => vec![stock(&root, map)?],
-        Kind::Weight(map) => weight(&root, map)?,
+        Kind::Weight(WeightMap { cells: WeightCells::Json(cells), .. }) => weight(&root, cells)?,
         Kind::Scan(map) => vec![scan(&root, map)?],
         Kind::Values(map) => values(&root, map, stream)?,
+        // Parsing a profile lets no register stream into a JSON profile.
+        Kind::Weight(_) | Kind::Registers(_) => {
+            return Err(DecodeReject::UnknownStream(stream.to_owned()));
+        }
     };
     if measurements.is_empty() {
         return Err(DecodeReject::Empty);
@@ -157,8 +163,8 @@ fn slot(root: &Node<'_>, pointer: Option<&Pointer>) -> Result<Option<SlotId>, De
     field(root, pointer).map(|node| id(node, pointer, SlotId::parse)).transpose()
 }
 
-fn weight(root: &Node<'_>, map: &WeightMap) -> Result<Vec<Measurement>, DecodeReject> {
-    map.cells
+fn weight(root: &Node<'_>, cells: &[CellMap]) -> Result<Vec<Measurement>, DecodeReject> {
+    cells
         .iter()
         .map(|cell| {
             let milligrams = number(need(root, &cell.mass)?, &cell.mass)? * cell.unit.milligrams();
@@ -184,7 +190,8 @@ fn weight(root: &Node<'_>, map: &WeightMap) -> Result<Vec<Measurement>, DecodeRe
                 Some((_, p)) => return Err(wrong(p, "a bool")),
             };
             // The product of two f64 rounded to a whole number is the same on every IEEE platform.
-            Ok(Measurement::Weight { channel, mass: Milligrams(milligrams.round() as i64), stable })
+            let mass = Milligrams(milligrams.round() as i64);
+            Ok(Measurement::Weight { channel, mass, stable, fault: None })
         })
         .collect()
 }
@@ -319,7 +326,8 @@ mod tests {
             [Measurement::Weight {
                 channel: Channel::parse("2").unwrap(),
                 mass: Milligrams(1_234_568),
-                stable: Some(true)
+                stable: Some(true),
+                fault: None
             }]
         );
     }
