@@ -19,11 +19,9 @@ use std::{
 };
 
 use actors::{
-    bus::{
-        Ask, Asked, BusSpec, Delivered, Handle, Sink, UnitSpec, actor::AskError, link::CallError,
-    },
-    guardian::{End, Policy, guard},
-    ports::rng::{Rng, SplitMix},
+    bus::{self, Ask, AskError, Asked, BusSpec, Delivered, Handle, Sink, UnitSpec, link::CallError},
+    guardian::Policy,
+    ports::rng::SplitMix,
 };
 use bus_support::{Reply, Script, modbus_tcp, own_addresses, rtu_over_tcp, script, serial};
 use device_profiles::{DeviceId, Profile, modbus::Image};
@@ -51,6 +49,7 @@ streams:
   c: {class: telemetry, dedupe: level, poll_ms: 20, registers: [c]}
 ";
 
+#[derive(Clone)]
 struct Frames(mpsc::UnboundedSender<(String, String, Vec<u8>)>);
 
 impl Sink for Frames {
@@ -79,20 +78,7 @@ fn start(address: &str, units: &[u8]) -> Bench {
         units: units.iter().map(unit).collect(),
     };
     let (tx, frames) = mpsc::unbounded_channel();
-    let (handle, inbox) = Handle::new(spec);
-    let rng: Arc<dyn Rng> = Arc::new(SplitMix::new(7));
-    let inbox = Arc::new(tokio::sync::Mutex::new(inbox));
-    let served = handle.clone();
-    let once = AtomicBool::new(false);
-    guard("bus", Policy::default(), Arc::clone(&rng), move |status| {
-        let (inbox, rng, sink) = (Arc::clone(&inbox), Arc::clone(&rng), Frames(tx.clone()));
-        let served = served.clone();
-        assert!(!once.swap(true, Relaxed), "the bus actor does not fail");
-        async move {
-            actors::bus::run(served, &mut *inbox.lock().await, &sink, &rng, &status).await;
-            End::Done
-        }
-    });
+    let (handle, _) = bus::start(spec, Frames(tx), Policy::default(), Arc::new(SplitMix::new(7)));
     Bench { handle, frames }
 }
 

@@ -6,13 +6,14 @@
 //! It keeps nothing that matters: what was read is in the journal, or was not read.
 
 use std::{
+    rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use device_profiles::modbus::{Command, ImageWriter, ModbusMap, Request, Step};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -22,7 +23,10 @@ use super::{
     schedule::{Job, Next, Schedule},
     unit::{Pulse, Shapes},
 };
-use crate::{guardian::Status, ports::rng::Rng};
+use crate::{
+    guardian::{End, Policy, Status, guard},
+    ports::rng::Rng,
+};
 
 /// Pause between two looks of a step that waits for a test to hold, in milliseconds.
 const WAIT_LOOK_MS: u64 = 50;
@@ -115,10 +119,16 @@ pub struct Handle {
 impl Handle {
     /// A handle and the end of it that the actor serves.
     pub fn new(spec: BusSpec) -> (Self, Inbox) {
-        let (asks, inbox) = mpsc::channel(ASKS_MAX);
+        let (sender, asks) = mpsc::channel(ASKS_MAX);
         let units = spec.units.iter().map(|_| UnitHealth::default()).collect();
-        let handle = Self { spec: Arc::new(spec), health: Arc::default(), units, asks };
-        let inbox = Inbox { asks: inbox, done: Vec::new() };
+        let handle = Self { spec: Arc::new(spec), health: Arc::default(), units, asks: sender };
+        let inbox = Inbox {
+            spec: Arc::clone(&handle.spec),
+            health: Arc::clone(&handle.health),
+            units: Arc::clone(&handle.units),
+            asks,
+            done: Vec::new(),
+        };
         (handle, inbox)
     }
 
@@ -133,11 +143,30 @@ impl Handle {
     }
 }
 
-/// The actor's end of a [`Handle`]; it outlives a life that fails, so that asks are not lost with it.
+/// The actor's end of a [`Handle`]; it outlives a life that fails, so that asks and budgets are not lost with it.
 pub struct Inbox {
+    spec: Arc<BusSpec>,
+    health: Arc<BusHealth>,
+    units: Arc<[UnitHealth]>,
     asks: mpsc::Receiver<(Ask, Reply)>,
     /// Commands carried out in the last 24 hours: unit, name, when.
     done: Vec<(usize, String, Instant)>,
+}
+
+/// Starts a bus under a guardian on the current arbiter. It ends when the last clone of the handle is dropped.
+pub fn start<K: Sink + Clone>(spec: BusSpec, sink: K, policy: Policy, rng: Arc<dyn Rng>) -> (Handle, Arc<Status>) {
+    let (handle, inbox) = Handle::new(spec);
+    let name = format!("bus {}", handle.spec.id);
+    let inbox = Rc::new(Mutex::new(inbox));
+    let dice = Arc::clone(&rng);
+    let status = guard(&name, policy, rng, move |status| {
+        let (inbox, sink, rng) = (Rc::clone(&inbox), sink.clone(), Arc::clone(&dice));
+        async move {
+            run(&mut *inbox.lock().await, &sink, &rng, &status).await;
+            End::Done
+        }
+    });
+    (handle, status)
 }
 
 struct Unit {
@@ -157,16 +186,9 @@ struct Polled {
 }
 
 /// Serves a bus until its handle is dropped.
-pub async fn run<K: Sink>(
-    handle: Handle,
-    inbox: &mut Inbox,
-    sink: &K,
-    rng: &Arc<dyn Rng>,
-    status: &Status,
-) {
-    let Handle { spec, health, units: told, asks } = handle;
-    // Only others' handles keep the bus alive.
-    drop(asks);
+async fn run<K: Sink>(inbox: &mut Inbox, sink: &K, rng: &Arc<dyn Rng>, status: &Status) {
+    let (spec, health, told) =
+        (Arc::clone(&inbox.spec), Arc::clone(&inbox.health), Arc::clone(&inbox.units));
     let mut bus = Bus::new(&spec, health, told, sink, Arc::clone(rng));
     let mut backoff_ms = BACKOFF_MS_MIN;
     loop {

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use device_profiles::{DeviceId, Profile};
 
-pub use actor::{Ask, Asked, Handle, run};
+pub use actor::{Ask, AskError, Asked, Handle, start};
 pub use address::{BusAddress, Serial};
 pub use health::{BusHealth, UnitHealth};
 
