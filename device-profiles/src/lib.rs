@@ -16,6 +16,7 @@ pub mod limits;
 pub mod modbus;
 pub mod profile;
 pub mod reading;
+pub mod shipped;
 pub mod time;
 pub mod units;
 

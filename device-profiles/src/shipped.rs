@@ -1,0 +1,41 @@
+//! The profiles that come with the hub. Each is a text like any other: it can be read, copied and changed.
+
+/// A profile's name and its text.
+pub type Shipped = (&'static str, &'static str);
+
+macro_rules! shipped {
+    ($($name:literal)*) => {
+        /// Every profile that comes with the hub, the default one first.
+        pub const SHIPPED: &[Shipped] =
+            &[$(($name, include_str!(concat!("../profiles/", $name, ".yaml")))),*];
+    };
+}
+
+shipped! {
+    "default"
+    "baykon-mx08"
+    "dini-argeo-dgt4x"
+    "eagle-ei-4000"
+    "flintec-ft-112"
+    "laumas-tlb"
+    "seneca-z-sg"
+    "tuna-id551pn"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{DEFAULT_PROFILE, Profile};
+
+    #[test]
+    fn every_one_is_sound_and_named_as_its_file() {
+        assert_eq!(SHIPPED[0].1, DEFAULT_PROFILE);
+        for (name, text) in SHIPPED {
+            let profile = Profile::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(profile.name.as_str(), *name);
+            assert!(!profile.description.is_empty());
+        }
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles")).unwrap();
+        assert_eq!(files.count(), SHIPPED.len(), "a file in profiles/ is not shipped");
+    }
+}

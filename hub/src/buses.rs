@@ -1,0 +1,154 @@
+//! The buses of the hub: which run, and a reconciler that makes them be what PostgreSQL says.
+//!
+//! Bus actors live on an arbiter of their own. A bus whose address, units or profiles changed is ended and started anew; the
+//! others do not notice. A device appears on its bus once its profile is in the facility's journal, like any device.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
+};
+
+use actix_rt::{Arbiter, ArbiterHandle};
+use actors::{
+    bus::{self, BusAddress, BusSpec, Delivered, Handle, Sink, UnitSpec},
+    guardian::{Policy, Status},
+    ports::rng::Rng,
+};
+use device_profiles::DeviceId;
+use tokio::sync::oneshot;
+
+use crate::{
+    directory::Directory,
+    ingress::HubIngress,
+    store::{PgStore, fault::Fault},
+};
+
+/// Buses of a hub.
+pub const BUSES_MAX: i64 = 2_000;
+
+/// A bus that runs.
+#[derive(Clone)]
+pub struct Running {
+    /// Its facility.
+    pub facility: String,
+    /// Its handle.
+    pub handle: Handle,
+    /// Its actor.
+    pub status: Arc<Status>,
+}
+
+/// The buses.
+pub struct Buses {
+    directory: Arc<Directory>,
+    ingress: Arc<HubIngress>,
+    rng: Arc<dyn Rng>,
+    arbiter: ArbiterHandle,
+    running: RwLock<BTreeMap<String, Running>>,
+}
+
+/// Hands register images to the ingress.
+#[derive(Clone)]
+struct Frames {
+    directory: Arc<Directory>,
+    ingress: Arc<HubIngress>,
+}
+
+impl Sink for Frames {
+    fn deliver(&self, device: &DeviceId, stream: &str, image: Vec<u8>) -> Delivered {
+        match self.directory.device(device.as_str()) {
+            Some(device) => self.ingress.polled(&device, stream, image),
+            None => Delivered::Refused,
+        }
+    }
+}
+
+impl Buses {
+    /// No bus yet. The thread of the buses ends with the process.
+    pub fn new(directory: Arc<Directory>, ingress: Arc<HubIngress>, rng: Arc<dyn Rng>) -> Self {
+        let arbiter = Arbiter::new().handle();
+        Self { directory, ingress, rng, arbiter, running: RwLock::default() }
+    }
+
+    /// Every bus that runs, by id.
+    pub fn all(&self) -> Vec<(String, Running)> {
+        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+        running.iter().map(|(id, bus)| (id.clone(), bus.clone())).collect()
+    }
+
+    /// A bus that runs.
+    pub fn get(&self, id: &str) -> Option<Running> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// The bus a device is on, and its index there.
+    pub fn of_device(&self, device: &str) -> Option<(Running, usize)> {
+        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+        running.values().find_map(|bus| {
+            let index = bus.handle.spec.units.iter().position(|u| u.device.as_str() == device)?;
+            Some((bus.clone(), index))
+        })
+    }
+
+    /// How many are connected, and how many there are.
+    pub fn up(&self) -> (usize, usize) {
+        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+        let up = running.values().filter(|bus| bus.handle.health.up.load(Relaxed)).count();
+        (up, running.len())
+    }
+
+    /// Ends every bus.
+    pub fn stop(&self) {
+        self.running.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Makes the running buses those of the database.
+    pub async fn reconcile(&self, store: &PgStore) -> Result<(), Fault> {
+        let mut wanted: BTreeMap<String, (String, BusSpec)> = BTreeMap::new();
+        for row in store.list_buses(None, None, None, BUSES_MAX).await? {
+            let address: BusAddress = match row.address.parse() {
+                Ok(address) => address,
+                Err(error) => {
+                    tracing::error!(bus = row.id, %error, "bus not usable");
+                    continue;
+                }
+            };
+            let spec = BusSpec { id: row.id.clone(), address, units: Vec::new() };
+            wanted.insert(row.id, (row.facility, spec));
+        }
+        for unit in store.bus_units().await? {
+            let Some((_, spec)) = wanted.get_mut(&unit.place.bus) else { continue };
+            let Some(device) = self.directory.device(&unit.device) else { continue };
+            if device.profile.modbus.is_none() {
+                tracing::warn!(device = unit.device, profile = %device.profile.name, "the device is on a bus, but its profile has no register map");
+                continue;
+            }
+            spec.units.push(UnitSpec {
+                device: device.id.clone(),
+                unit: unit.place.unit,
+                profile: Arc::clone(&device.profile),
+            });
+        }
+        let stale: Vec<String> = {
+            let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
+            running.retain(|id, bus| wanted.get(id).is_some_and(|(_, spec)| *spec == *bus.handle.spec));
+            wanted.keys().filter(|id| !running.contains_key(*id)).cloned().collect()
+        };
+        for id in stale {
+            let Some((facility, spec)) = wanted.remove(&id) else { continue };
+            let sink =
+                Frames { directory: Arc::clone(&self.directory), ingress: Arc::clone(&self.ingress) };
+            let rng = Arc::clone(&self.rng);
+            let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };
+            let (tell, told) = oneshot::channel();
+            self.arbiter.spawn_fn(move || {
+                let _ = tell.send(bus::start(spec, sink, policy, rng));
+            });
+            // The arbiter ends with the process only.
+            let Ok((handle, status)) = told.await else { return Ok(()) };
+            tracing::info!(bus = id, address = %handle.spec.address, units = handle.spec.units.len(), "bus started");
+            let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
+            running.insert(id, Running { facility, handle, status });
+        }
+        Ok(())
+    }
+}
