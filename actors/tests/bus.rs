@@ -19,7 +19,9 @@ use std::{
 };
 
 use actors::{
-    bus::{self, Ask, AskError, Asked, BusSpec, Delivered, Handle, Sink, UnitSpec, link::CallError},
+    bus::{
+        self, Ask, AskError, Asked, BusSpec, Delivered, Handle, Sink, UnitSpec, link::CallError,
+    },
     guardian::Policy,
     ports::rng::SplitMix,
 };

@@ -20,8 +20,7 @@ fn image(profile: &Profile, first: u32, registers: &[(u32, u16)]) -> Vec<u8> {
     for Request { table, start, count } in &poll.requests {
         assert_eq!(*table, Table::Holding);
         let word = |at: u32| registers.iter().find(|(n, _)| n - first == at).map_or(0, |(_, w)| *w);
-        let words: Vec<u16> =
-            (0..u32::from(*count)).map(|i| word(u32::from(*start) + i)).collect();
+        let words: Vec<u16> = (0..u32::from(*count)).map(|i| word(u32::from(*start) + i)).collect();
         writer.words(*table, *start, &words);
     }
     writer.finish()
@@ -72,10 +71,10 @@ fn dini_argeo_has_four_scales_with_their_status_between() {
         "dini-argeo-dgt4x",
         40001,
         &[
-            (40202, 0b10),   // scale 1 stable
+            (40202, 0b10), // scale 1 stable
             (40203, 0),
             (40204, 1_000),
-            (40205, 0b11),   // scale 2 stable and negative
+            (40205, 0b11), // scale 2 stable and negative
             (40206, 0),
             (40207, 20),
             (40208, 0b1010), // scale 3 overloaded
@@ -108,7 +107,10 @@ fn seneca_is_a_float() {
     assert!(decode(&profile, "weight", &swapped).is_err());
     let nan = image(&profile, 40001, &[(40064, 0x7FC0), (40078, 0x0010)]);
     assert!(decode(&profile, "weight", &nan).is_err());
-    assert_eq!(one("seneca-z-sg", 40001, &[(40064, 0x7FC0), (40078, 0x0002)]).2, Some(CellFault::Overload));
+    assert_eq!(
+        one("seneca-z-sg", 40001, &[(40064, 0x7FC0), (40078, 0x0002)]).2,
+        Some(CellFault::Overload)
+    );
 }
 
 #[test]
@@ -139,7 +141,11 @@ fn baykon_packs_an_error_code_into_its_status() {
         (3, CellFault::Underload),
         (6, CellFault::Cell),
     ] {
-        assert_eq!(one("baykon-mx08", 40001, &[(40003, code << 13 | 0b010)]).2, Some(fault), "{code}");
+        assert_eq!(
+            one("baykon-mx08", 40001, &[(40003, code << 13 | 0b010)]).2,
+            Some(fault),
+            "{code}"
+        );
     }
     assert_eq!(one("baykon-mx08", 40001, &[(40003, 0)]).2, Some(CellFault::Busy));
 }
@@ -193,17 +199,41 @@ fn impossible_maps_are_refused_with_the_reason() {
     for (map, scale, word) in [
         (m, "{mass: x}", "mass asks for field \"x\""),
         (m, "{mass: m, stable: {field: q, bit: 1}}", "\"q\", which is not there"),
-        ("  registers_max: 32\n  fields: {m: {at: 0, type: u32}, s: {at: 40, type: u16}}", "{mass: m, stable: {field: s, bit: 1}}", "41 registers apart"),
-        ("  forbidden: [{from: 10, to: 12}]\n  fields: {m: {at: 0, type: u32}, s: {at: 40, type: u16}}", "{mass: m, stable: {field: s, bit: 1}}", "forbidden register between"),
-        ("  fields: {m: {at: 0, type: u32}, s: {at: 1, type: u16}}", "{mass: m}", "overlap in part"),
-        ("  fields: {m: {at: 0, type: u32}, s: {at: 0, type: bool, table: coil}}", "{mass: m, stable: {field: s, bit: 0}}", "different tables"),
+        (
+            "  registers_max: 32\n  fields: {m: {at: 0, type: u32}, s: {at: 40, type: u16}}",
+            "{mass: m, stable: {field: s, bit: 1}}",
+            "41 registers apart",
+        ),
+        (
+            "  forbidden: [{from: 10, to: 12}]\n  fields: {m: {at: 0, type: u32}, s: {at: 40, type: u16}}",
+            "{mass: m, stable: {field: s, bit: 1}}",
+            "forbidden register between",
+        ),
+        (
+            "  fields: {m: {at: 0, type: u32}, s: {at: 1, type: u16}}",
+            "{mass: m}",
+            "overlap in part",
+        ),
+        (
+            "  fields: {m: {at: 0, type: u32}, s: {at: 0, type: bool, table: coil}}",
+            "{mass: m, stable: {field: s, bit: 0}}",
+            "different tables",
+        ),
         ("  fields: {m: {at: 70000, type: u32}}", "{mass: m}", "outside the table"),
         ("  fields: {m: {at: 65535, type: u32}}", "{mass: m}", "beyond address"),
         ("  fields: {m: {at: 0, type: u32, order: XYZW}}", "{mass: m}", "line"),
         ("  fields: {m: {at: 0, type: bool}}", "{mass: m}", "type bool"),
-        ("  heartbeat: {field: z, still_ms: 1}\n  fields: {m: {at: 0, type: u32}}", "{mass: m}", "heartbeat"),
+        (
+            "  heartbeat: {field: z, still_ms: 1}\n  fields: {m: {at: 0, type: u32}}",
+            "{mass: m}",
+            "heartbeat",
+        ),
         ("  registers_max: 126\n  fields: {m: {at: 0, type: u32}}", "{mass: m}", "1 to 125"),
-        ("  commands: {z: {steps: [{write: {at: 0, values: [1]}, pause_ms: 5}]}}\n  fields: {m: {at: 0, type: u32}}", "{mass: m}", "exactly one of"),
+        (
+            "  commands: {z: {steps: [{write: {at: 0, values: [1]}, pause_ms: 5}]}}\n  fields: {m: {at: 0, type: u32}}",
+            "{mass: m}",
+            "exactly one of",
+        ),
         ("  fields: {m: {at: 0, type: u32}}", "{mass: m}, {mass: m}", "there twice"),
     ] {
         let error = with(map, scale).unwrap_err().to_string();

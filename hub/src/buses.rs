@@ -130,13 +130,17 @@ impl Buses {
         }
         let stale: Vec<String> = {
             let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
-            running.retain(|id, bus| wanted.get(id).is_some_and(|(_, spec)| *spec == *bus.handle.spec));
+            running.retain(|id, bus| {
+                wanted.get(id).is_some_and(|(_, spec)| *spec == *bus.handle.spec)
+            });
             wanted.keys().filter(|id| !running.contains_key(*id)).cloned().collect()
         };
         for id in stale {
             let Some((facility, spec)) = wanted.remove(&id) else { continue };
-            let sink =
-                Frames { directory: Arc::clone(&self.directory), ingress: Arc::clone(&self.ingress) };
+            let sink = Frames {
+                directory: Arc::clone(&self.directory),
+                ingress: Arc::clone(&self.ingress),
+            };
             let rng = Arc::clone(&self.rng);
             let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };
             let (tell, told) = oneshot::channel();

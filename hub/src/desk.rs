@@ -19,8 +19,8 @@ use fold::{Body, Entry, Position, Principal};
 use tokio::sync::broadcast;
 
 use crate::{
-    directory::Directory, mqtt::Core, observe::Watch, publish::Publisher, refusals::RefusedCounts,
-    store::PgStore, tap::Tap,
+    buses::Buses, directory::Directory, mqtt::Core, observe::Watch, publish::Publisher,
+    refusals::RefusedCounts, store::PgStore, tap::Tap,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -71,6 +71,7 @@ pub struct Desk {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) endpoint: Arc<Core>,
+    pub(crate) buses: Arc<Buses>,
     pub(crate) tap: Arc<Tap>,
     pub(crate) watch: Arc<Watch>,
 }
@@ -207,6 +208,9 @@ impl Desk {
                 }
             }
             Err(error) => tracing::warn!(%error, "directory not read; the old one stands"),
+        }
+        if let Err(error) = self.buses.reconcile(&self.store).await {
+            tracing::warn!(%error, "buses not read; those that run go on");
         }
     }
 

@@ -41,6 +41,13 @@ pub struct Device {
     row: DeviceRow,
 }
 
+impl Device {
+    /// It was revoked as a whole.
+    pub fn is_revoked(&self) -> bool {
+        self.row.revoked
+    }
+}
+
 /// Why somebody may not connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
@@ -130,6 +137,11 @@ impl Directory {
             good |= given.ct_eq(stored);
         }
         if bool::from(good) { Ok(Arc::clone(device)) } else { Err(Unknown::BadSecret) }
+    }
+
+    /// An enrolled device, whether or not it may connect.
+    pub fn device(&self, id: &str) -> Option<Arc<Device>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).devices.get(id).cloned()
     }
 
     /// Devices that may connect.

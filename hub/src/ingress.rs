@@ -13,9 +13,11 @@ use std::{
 };
 
 use actors::{
+    bus::Delivered,
     journal::{AckCell, AppendRefusal, Completion, Journal},
     ports::fs::RealFs,
 };
+use bytes::Bytes;
 use device_profiles::{Class, decode, ids::check_id};
 use fold::{Frame, wire};
 
@@ -127,6 +129,75 @@ impl HubIngress {
     }
 }
 
+impl HubIngress {
+    /// Takes a register image that a bus read. What cannot be taken is dropped: the next poll tells the level.
+    pub fn polled(&self, device: &Device, stream: &str, image: Vec<u8>) -> Delivered {
+        if device.is_revoked() {
+            return Delivered::Refused;
+        }
+        match self.take(device, stream, image.into(), false, Completion::None) {
+            Ok(()) => Delivered::Taken,
+            Err(PublishRefusal::NotAuthorised) => Delivered::Refused,
+            Err(
+                PublishRefusal::QueueFull | PublishRefusal::Quota | PublishRefusal::Unavailable,
+            ) => Delivered::Full,
+        }
+    }
+
+    /// Appends a device's frame, whether or not it decodes.
+    fn take(
+        &self,
+        device: &Device,
+        stream: &str,
+        raw: Bytes,
+        fresh_session: bool,
+        told: Completion,
+    ) -> Result<(), PublishRefusal> {
+        let class = device.profile.stream(stream).map_or(Class::Telemetry, |s| s.class);
+        let space = self.space();
+        if space >= Space::ControlOnly || (space >= Space::NoTelemetry && class == Class::Telemetry)
+        {
+            self.stats.no_space.fetch_add(1, Relaxed);
+            return Err(PublishRefusal::Quota);
+        }
+        let decoded = decode(&device.profile, stream, &raw);
+        let (seq, boot) = match &decoded {
+            Ok(reading) => (reading.seq, reading.boot.clone()),
+            Err(_) => (None, None),
+        };
+        let frame = Frame {
+            device: device.id.clone(),
+            stream: stream.to_owned(),
+            boot,
+            seq,
+            profile: device.profile.hash,
+            fresh_session,
+            raw,
+        };
+        let payload = wire::encode_frame(&device.facility, &frame);
+        match self.journal.append(device.shard, wire::KIND_FRAME, payload, told) {
+            Ok(()) => {}
+            Err(AppendRefusal::Full) => {
+                self.stats.queue_full.fetch_add(1, Relaxed);
+                return Err(PublishRefusal::QueueFull);
+            }
+            Err(AppendRefusal::TooLarge) => return Err(PublishRefusal::Quota),
+            Err(AppendRefusal::Stopped) => return Err(PublishRefusal::Unavailable),
+        }
+        match decoded {
+            Ok(reading) => {
+                self.stats.sound.fetch_add(1, Relaxed);
+                let now_us = self.journal.now_us();
+                self.tap.take(&device.facility, device.id.as_str(), &reading, now_us);
+            }
+            Err(_) => {
+                self.stats.unsound.fetch_add(1, Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Ingress for HubIngress {
     fn authenticate(&self, hello: &Hello<'_>) -> Result<Grant, AuthRefusal> {
         let name = hello.username.unwrap_or(hello.client_id);
@@ -180,59 +251,10 @@ impl Ingress for HubIngress {
         let Some(caller) = grant.context.downcast_ref::<Caller>() else {
             return Err(PublishRefusal::NotAuthorised);
         };
-        let device = &caller.device;
-        let class = device.profile.stream(stream).map_or(Class::Telemetry, |s| s.class);
-        let space = self.space();
-        if space >= Space::ControlOnly || (space >= Space::NoTelemetry && class == Class::Telemetry)
-        {
-            self.stats.no_space.fetch_add(1, Relaxed);
-            return Err(PublishRefusal::Quota);
-        }
-        let decoded = decode(&device.profile, stream, publish.payload);
-        let (seq, boot) = match &decoded {
-            Ok(reading) => (reading.seq, reading.boot.clone()),
-            Err(_) => (None, None),
-        };
-        let frame = Frame {
-            device: device.id.clone(),
-            stream: stream.to_string(),
-            boot,
-            seq,
-            profile: device.profile.hash,
-            fresh_session: publish.clean_start && caller.first.load(Relaxed),
-            raw: publish.payload.clone(),
-        };
-        let payload = wire::encode_frame(&device.facility, &frame);
-        let taken = self.journal.append(
-            device.shard,
-            wire::KIND_FRAME,
-            payload,
-            Completion::Cell(Arc::clone(ack)),
-        );
-        match taken {
-            Ok(()) => {}
-            Err(AppendRefusal::Full) => {
-                self.stats.queue_full.fetch_add(1, Relaxed);
-                return Err(PublishRefusal::QueueFull);
-            }
-            Err(AppendRefusal::TooLarge) => return Err(PublishRefusal::Quota),
-            Err(AppendRefusal::Stopped) => return Err(PublishRefusal::Unavailable),
-        }
+        let fresh = publish.clean_start && caller.first.load(Relaxed);
+        let told = Completion::Cell(Arc::clone(ack));
+        self.take(&caller.device, stream, publish.payload.clone(), fresh, told)?;
         caller.first.store(false, Relaxed);
-        match decoded {
-            Ok(reading) => {
-                self.stats.sound.fetch_add(1, Relaxed);
-                self.tap.take(
-                    &device.facility,
-                    device.id.as_str(),
-                    &reading,
-                    self.journal.now_us(),
-                );
-            }
-            Err(_) => {
-                self.stats.unsound.fetch_add(1, Relaxed);
-            }
-        }
         Ok(Accepted::Journaled)
     }
 

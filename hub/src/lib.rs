@@ -7,6 +7,7 @@
 //! [`run`] puts it together, [`desk`] is the one door from HTTP to the rest, [`observe`] what it tells of itself.
 
 pub mod api;
+pub mod buses;
 pub mod config;
 pub mod data_dir;
 pub mod desk;

@@ -85,6 +85,11 @@ impl Watch {
                 "agrees with the hub's time".into()
             },
         );
+        let (up, all) = desk.buses.up();
+        if all > 0 {
+            // A bus that is away is a device's trouble and not the hub's: readings of all others go on.
+            add("buses", true, format!("{up} of {all} connected"));
+        }
         for status in self.statuses() {
             let detail = match status.state() {
                 State::Running if status.is_stalled() => "makes no progress".into(),

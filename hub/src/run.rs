@@ -33,11 +33,12 @@ use actors::{
     store::Batch,
 };
 use anyhow::Context;
-use device_profiles::profile::{DEFAULT_PROFILE, ProfileHash};
+use device_profiles::{ProfileHash, shipped::SHIPPED};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::{
     api::{self, Auth},
+    buses::Buses,
     config::Config,
     data_dir::DataDir,
     desk::Desk,
@@ -130,10 +131,9 @@ async fn start_on(
     let (arbiters, statuses) = start_shards(&journal, &store, &snapshots, &boards, &rng).await?;
     children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
 
-    let profile = device_profiles::Profile::parse(DEFAULT_PROFILE)?;
-    store
-        .keep_profile(profile.name.as_str(), &ProfileHash::of(DEFAULT_PROFILE).0, DEFAULT_PROFILE)
-        .await?;
+    for (name, text) in SHIPPED {
+        store.keep_profile(name, &ProfileHash::of(text).0, text).await?;
+    }
     let directory = Arc::new(Directory::default());
     directory.reload(&store).await?;
     let tap = Arc::new(Tap::default());
@@ -142,6 +142,8 @@ async fn start_on(
     let limits = Limits { connections_max: config.mqtt.connections_max, ..Limits::default() };
     let core = Core::new(limits, Arc::clone(&ingress) as Arc<_>, tokio::time::Instant::now());
 
+    let buses =
+        Arc::new(Buses::new(Arc::clone(&directory), Arc::clone(&ingress), Arc::clone(&rng)));
     let watch = Arc::new(Watch {
         children,
         database: AtomicBool::new(true),
@@ -156,6 +158,7 @@ async fn start_on(
         batches,
         publisher: Arc::new(Publisher::default()),
         directory,
+        buses,
         endpoint: Arc::clone(&core),
         tap,
         watch: Arc::clone(&watch),

@@ -98,6 +98,14 @@ impl Api {
         answer(request.send(body))
     }
 
+    /// `PUT` below `/api/v1`.
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        let request = self.agent.put(format!("{}/api/v1{path}", self.origin));
+        let request = request.header("Authorization", self.bearer());
+        let request = request.header("Content-Type", "application/json");
+        answer(request.send(serde_json::to_vec(body).unwrap()))
+    }
+
     /// `DELETE` below `/api/v1`.
     pub fn delete(&self, path: &str) -> Answer {
         let request = self.agent.delete(format!("{}/api/v1{path}", self.origin));

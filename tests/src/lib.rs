@@ -5,6 +5,7 @@
 //!   ├─ Api ── HTTP with the hub's own token
 //!   ├─ Shop ── a facility with slots, SKUs and enrolled devices
 //!   └─ Device ── one MQTT connection, packet by packet
+//!  Slaves ── Modbus transmitters by pymodbus
 //! ```
 //! Nothing here shares code with the hub: binaries are run, packets come from the simulator or byte by byte. Nothing sleeps
 //! for a time that is hoped to be enough: every wait is for something that can be seen, and has a limit.
@@ -26,6 +27,7 @@ mod log;
 mod programs;
 mod shared;
 mod shop;
+mod slave;
 mod wait;
 
 pub use api::{Answer, Api};
@@ -36,4 +38,5 @@ pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};
 pub use shared::{Shared, hub};
 pub use shop::{Exits, Login, Shop};
 pub use simulator::mqtt::packet::{Incoming, Version};
+pub use slave::Slaves;
 pub use wait::{WAIT_MAX, until};

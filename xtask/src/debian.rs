@@ -35,6 +35,7 @@ pub const TESTS: &[Need] = &[
     POSTGRESQL,
     Need { package: "mosquitto-clients", dir: "/usr/bin", versioned: "", file: "mosquitto_pub" },
     Need { package: "python3-venv", dir: "/usr/lib", versioned: "python3.", file: "ensurepip" },
+    Need { package: "socat", dir: "/usr/bin", versioned: "", file: "socat" },
     Need { package: "strace", dir: "/usr/bin", versioned: "", file: "strace" },
 ];
 

@@ -154,7 +154,12 @@ pub struct Inbox {
 }
 
 /// Starts a bus under a guardian on the current arbiter. It ends when the last clone of the handle is dropped.
-pub fn start<K: Sink + Clone>(spec: BusSpec, sink: K, policy: Policy, rng: Arc<dyn Rng>) -> (Handle, Arc<Status>) {
+pub fn start<K: Sink + Clone>(
+    spec: BusSpec,
+    sink: K,
+    policy: Policy,
+    rng: Arc<dyn Rng>,
+) -> (Handle, Arc<Status>) {
     let (handle, inbox) = Handle::new(spec);
     let name = format!("bus {}", handle.spec.id);
     let inbox = Rc::new(Mutex::new(inbox));
@@ -390,10 +395,12 @@ impl<'a, K: Sink> Bus<'a, K> {
         let took = now - before;
         self.health.busy_us.fetch_add(took, Relaxed);
         let told = &self.told[unit];
-        let answered = error.is_none_or(CallError::is_answer);
-        if answered {
+        if error.is_none_or(CallError::is_answer) {
             told.note_answer(now, took);
         }
+        // One that answers nothing but exceptions is asked no more often than one that is silent.
+        let answered = error.is_none();
+        told.failing.store(!answered, Relaxed);
         if let Some(error) = error {
             told.note_error(error);
         }

@@ -43,6 +43,8 @@ pub struct UnitHealth {
     pub exceptions: AtomicU64,
     /// Answers that were not to the request, or of another length.
     pub garbled: AtomicU64,
+    /// The last request to it failed.
+    pub failing: AtomicBool,
     /// It was set aside; tried from time to time.
     pub aside: AtomicBool,
     /// Its heartbeat stands still: it repeats an old measurement.

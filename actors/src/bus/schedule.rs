@@ -127,7 +127,7 @@ impl Schedule {
         timed.due.max(breaker.probe_at).max(affordable)
     }
 
-    /// A poll ended at `now_us` after `took_us`. `answered` = the unit said something, an exception included. `jitter` makes a
+    /// A poll ended at `now_us` after `took_us`. `answered` = it brought what was asked for. `jitter` makes a
     /// pause of another, so that many buses do not retry in step. True when the unit was set aside or came back by this.
     pub fn done(
         &mut self,

@@ -1,7 +1,7 @@
 //! Buses, the devices on them, and what these may be told.
 
-use actors::bus::{Ask, AskError, Asked, BusAddress};
 use actix_web::{HttpResponse, http::StatusCode, web};
+use actors::bus::{Ask, AskError, Asked, BusAddress};
 use device_profiles::FacilityId;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
@@ -69,7 +69,7 @@ pub struct UnitState {
     device: String,
     /// Its address on the bus.
     unit: u8,
-    /// It answers.
+    /// It answers what it is asked, and measures.
     ok: bool,
     /// It was set aside because it did not answer; it is tried from time to time.
     aside: bool,
@@ -98,7 +98,14 @@ pub struct UnitState {
 fn state(bus: Bus, running: Option<&Running>) -> BusState {
     let Some(running) = running else {
         let last_error = "it is not running yet".to_owned();
-        return BusState { bus, up: false, last_error, used_percent: 0.0, connects: 0, units: Vec::new() };
+        return BusState {
+            bus,
+            up: false,
+            last_error,
+            used_percent: 0.0,
+            connects: 0,
+            units: Vec::new(),
+        };
     };
     let handle = &running.handle;
     let lived = handle.health.lived_us.load(Relaxed);
@@ -108,7 +115,7 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
         UnitState {
             device: of.device.to_string(),
             unit: of.unit,
-            ok: answered > 0 && !aside && !frozen,
+            ok: answered > 0 && !aside && !frozen && !told.failing.load(Relaxed),
             aside,
             frozen,
             answered_ms_ago: (answered > 0).then(|| lived.saturating_sub(answered) / 1_000),
@@ -137,7 +144,8 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
 pub async fn list(api: web::Data<Api>, query: Query<BusQuery>) -> Answer {
     let paging = Paging::<1>::read(query.0.cursor.as_deref(), query.0.limit)?;
     let after = paging.after.as_ref().map(|[id]| id.as_str());
-    let rows = api.desk.store.list_buses(query.0.facility.as_deref(), None, after, paging.fetch()).await?;
+    let rows =
+        api.desk.store.list_buses(query.0.facility.as_deref(), None, after, paging.fetch()).await?;
     let page = Page::of(rows, &paging, |bus| [bus.id.clone()]);
     Ok(HttpResponse::Ok().json(page.map(|bus| {
         let running = api.desk.buses.get(&bus.id);
@@ -162,19 +170,20 @@ pub async fn get(api: web::Data<Api>, path: web::Path<String>) -> Answer {
 #[utoipa::path(post, path = "/api/v1/buses", tag = "buses", request_body = NewBus, responses((status = 201, body = BusState)))]
 pub async fn post(api: web::Data<Api>, body: Json<NewBus>) -> Answer {
     let NewBus { id: name, facility, address } = body.0;
-    device_profiles::ids::check_id(&name)
-        .map_err(|error| Problem::invalid("id", format!("{name:?} cannot be the id of a bus: {error}.")))?;
+    device_profiles::ids::check_id(&name).map_err(|error| {
+        Problem::invalid("id", format!("{name:?} cannot be the id of a bus: {error}."))
+    })?;
     let facility: FacilityId = id("facility", &facility)?;
     let address: BusAddress =
         address.parse().map_err(|error| Problem::invalid("address", format!("{error}.")))?;
-    if !api.desk.store.has_facility(facility.as_str()).await? {
-        return Err(Problem::not_found("facility", facility.as_str()));
-    }
+    api.facility_known(Some(facility.as_str())).await?;
     if !api.desk.store.add_bus(&name, facility.as_str(), &address.to_string()).await? {
-        let detail = format!("There is a bus {name:?} already, or another bus has the address {address}. Only one may talk on a line.");
+        let detail = format!(
+            "There is a bus {name:?} already, or another bus has the address {address}. Only one may talk on a line."
+        );
         return Err(Problem::new(StatusCode::CONFLICT, "bus_exists", detail));
     }
-    api.desk.buses.reconcile(&api.desk.store).await?;
+    api.desk.credentials_changed().await;
     let bus = found(&api, &name).await?;
     let running = api.desk.buses.get(&bus.id);
     Ok(HttpResponse::Created().json(state(bus, running.as_ref())))
@@ -186,7 +195,7 @@ pub async fn delete(api: web::Data<Api>, path: web::Path<String>) -> Answer {
     if !api.desk.store.remove_bus(&path).await? {
         return Err(Problem::not_found("bus", &path));
     }
-    api.desk.buses.reconcile(&api.desk.store).await?;
+    api.desk.credentials_changed().await;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -205,19 +214,26 @@ pub async fn put_unit(api: web::Data<Api>, path: web::Path<String>, body: Json<P
     }
     let place = body.0;
     let bus = found(&api, &place.bus).await?;
-    let address: BusAddress = bus.address.parse().map_err(|_| Problem::internal("a bus with a bad address"))?;
+    let address: BusAddress =
+        bus.address.parse().map_err(|_| Problem::internal("a bus with a bad address"))?;
     if !matches!(address, BusAddress::Tcp(_)) && !(1..=247).contains(&place.unit) {
-        return Err(Problem::invalid("unit", "A unit on a serial line has an address from 1 to 247."));
+        return Err(Problem::invalid(
+            "unit",
+            "A unit on a serial line has an address from 1 to 247.",
+        ));
     }
     match api.desk.store.place_unit(device.id.as_str(), &place).await? {
         Placed::Done => {}
         Placed::NoBus => return Err(Problem::not_found("bus", &place.bus)),
         Placed::Taken(owner) => {
-            let detail = format!("Unit {} of bus {} is device {owner}. Give it another address, or take that device off first.", place.unit, place.bus);
+            let detail = format!(
+                "Unit {} of bus {} is device {owner}. Give it another address, or take that device off first.",
+                place.unit, place.bus
+            );
             return Err(Problem::new(StatusCode::CONFLICT, "unit_taken", detail));
         }
     }
-    api.desk.buses.reconcile(&api.desk.store).await?;
+    api.desk.credentials_changed().await;
     Ok(HttpResponse::Ok().json(place))
 }
 
@@ -227,7 +243,7 @@ pub async fn delete_unit(api: web::Data<Api>, path: web::Path<String>) -> Answer
     if !api.desk.store.remove_unit(&path).await? {
         return Err(Problem::not_found("device on a bus", &path));
     }
-    api.desk.buses.reconcile(&api.desk.store).await?;
+    api.desk.credentials_changed().await;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -250,7 +266,7 @@ pub async fn read_now(api: web::Data<Api>, path: web::Path<(String, String)>) ->
         return Err(Problem::internal("a read that brought no image"));
     };
     let profile = bus.handle.spec.units.get(unit).map(|unit| &unit.profile);
-    let reading = profile.map(|profile| super::explain::reading(profile, &stream, &image));
+    let reading = profile.map(|profile| super::explain::decoded(profile, &stream, &image));
     let image = image.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(HttpResponse::Ok().json(ReadNow { image, reading: reading.unwrap_or_default() }))
 }
@@ -270,7 +286,9 @@ fn on_bus(api: &Api, device: &str) -> Result<(Running, usize), Problem> {
         if api.desk.directory.device(device).is_none() {
             return Problem::not_found("device", device);
         }
-        let detail = format!("Device {device} is on no bus. Put it on one with PUT /api/v1/devices/{device}/bus.");
+        let detail = format!(
+            "Device {device} is on no bus. Put it on one with PUT /api/v1/devices/{device}/bus."
+        );
         Problem::new(StatusCode::CONFLICT, "not_on_a_bus", detail)
     })
 }
@@ -280,7 +298,9 @@ fn refused(device: &str, error: &AskError) -> Problem {
         AskError::Call(why) => Problem::new(
             StatusCode::BAD_GATEWAY,
             "device_failed",
-            format!("Device {device} did not do it: {why}. Look at its bus for what else is wrong there."),
+            format!(
+                "Device {device} did not do it: {why}. Look at its bus for what else is wrong there."
+            ),
         ),
         AskError::Unknown(what) => Problem::new(
             StatusCode::NOT_FOUND,
@@ -292,9 +312,11 @@ fn refused(device: &str, error: &AskError) -> Problem {
             "command_budget",
             format!("Device {device}: {error}."),
         ),
-        AskError::NotDone(_) => {
-            Problem::new(StatusCode::BAD_GATEWAY, "device_failed", format!("Device {device}: {error}."))
-        }
+        AskError::NotDone(_) => Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "device_failed",
+            format!("Device {device}: {error}."),
+        ),
         AskError::Busy | AskError::Stopped => {
             let detail = format!("Device {device}: {error}.");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "bus_busy", detail).retry_after(1)

@@ -256,7 +256,8 @@ fn call(command: &Command) -> Value {
 }
 
 /// What a frame says.
-fn decoded(profile: &Profile, stream: &str, raw: &[u8]) -> Value {
+/// What a frame says by a profile, as JSON.
+pub(super) fn decoded(profile: &Profile, stream: &str, raw: &[u8]) -> Value {
     match device_profiles::decode(profile, stream, raw) {
         Ok(reading) => json!({
             "seq": reading.seq,

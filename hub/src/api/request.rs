@@ -181,6 +181,11 @@ impl<T> Page<T> {
         let next = rows.last().filter(|_| more).map(|last| write_cursor(&key(last)));
         Self { items: rows, next }
     }
+
+    /// The same page of other things.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(f).collect(), next: self.next }
+    }
 }
 
 /// Which page is asked for: after a key of `N` texts.

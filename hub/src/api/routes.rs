@@ -6,8 +6,8 @@
 use actix_web::{http::Method, web};
 
 use super::{
-    accounts, commands, devices, explain, master, outside, page, permission::Permission, profiles,
-    removal, stock,
+    accounts, buses, commands, devices, explain, master, outside, page, permission::Permission,
+    profiles, removal, stock,
 };
 use crate::feed::live;
 
@@ -93,6 +93,15 @@ routes! {
     GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
     POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential
     DELETE "/api/v1/devices/{device}/credentials/{id}" DevicesWrite devices::delete_credential
+
+    GET  "/api/v1/buses" DevicesRead buses::list
+    POST "/api/v1/buses" DevicesWrite buses::post
+    GET  "/api/v1/buses/{bus}" DevicesRead buses::get
+    DELETE "/api/v1/buses/{bus}" DevicesWrite buses::delete
+    PUT  "/api/v1/devices/{device}/bus" DevicesWrite buses::put_unit
+    DELETE "/api/v1/devices/{device}/bus" DevicesWrite buses::delete_unit
+    POST "/api/v1/devices/{device}/read/{stream}" DevicesWrite buses::read_now
+    POST "/api/v1/devices/{device}/commands/{command}" DevicesWrite buses::command
 
     GET  "/api/v1/stock" StockRead stock::list
     GET  "/api/v1/movements" StockRead stock::movements

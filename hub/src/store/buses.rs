@@ -68,8 +68,14 @@ impl PgStore {
     /// Removes a bus. False when there is none of this id; units on it go with it.
     pub async fn remove_bus(&self, id: &str) -> Result<bool> {
         let mut transaction = self.pool().begin().await?;
-        sqlx::query("DELETE FROM bus_unit WHERE bus = $1").bind(id).execute(&mut *transaction).await?;
-        let done = sqlx::query("DELETE FROM bus WHERE id = $1").bind(id).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM bus_unit WHERE bus = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        let done = sqlx::query("DELETE FROM bus WHERE id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
@@ -119,13 +125,14 @@ impl PgStore {
         if bus.is_none() {
             return Ok(Placed::NoBus);
         }
-        let owner: Option<String> =
-            sqlx::query_scalar("SELECT device FROM bus_unit WHERE bus = $1 AND unit = $2 AND device <> $3")
-                .bind(&place.bus)
-                .bind(i16::from(place.unit))
-                .bind(device)
-                .fetch_optional(&mut *transaction)
-                .await?;
+        let owner: Option<String> = sqlx::query_scalar(
+            "SELECT device FROM bus_unit WHERE bus = $1 AND unit = $2 AND device <> $3",
+        )
+        .bind(&place.bus)
+        .bind(i16::from(place.unit))
+        .bind(device)
+        .fetch_optional(&mut *transaction)
+        .await?;
         if let Some(owner) = owner {
             return Ok(Placed::Taken(owner));
         }
@@ -144,8 +151,10 @@ impl PgStore {
 
     /// Takes a device off its bus. False when it was on none.
     pub async fn remove_unit(&self, device: &str) -> Result<bool> {
-        let done =
-            sqlx::query("DELETE FROM bus_unit WHERE device = $1").bind(device).execute(self.pool()).await?;
+        let done = sqlx::query("DELETE FROM bus_unit WHERE device = $1")
+            .bind(device)
+            .execute(self.pool())
+            .await?;
         Ok(done.rows_affected() == 1)
     }
 }

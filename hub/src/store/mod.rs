@@ -5,6 +5,7 @@
 //! journal replays what a crash of the database drops, because the position is part of the same transaction.
 
 pub mod access;
+pub mod buses;
 mod commit;
 pub mod directory;
 pub mod evidence;

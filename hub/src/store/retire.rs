@@ -139,6 +139,7 @@ const DEVICE: Kind = Kind {
     ),
     remove: &[
         "UPDATE credential SET revoked_at = COALESCE(revoked_at, now()) WHERE device = $1",
+        "DELETE FROM bus_unit WHERE device = $1",
         "UPDATE device SET retired_at = now(), slot = NULL WHERE id = $1",
     ],
 };

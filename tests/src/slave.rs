@@ -1,0 +1,78 @@
+//! Modbus slaves by pymodbus, a peer that was not written here.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::{Log, wait::WAIT_MAX};
+
+/// Running slaves; they end with this.
+pub struct Slaves {
+    child: Child,
+    input: ChildStdin,
+    log: Log,
+}
+
+impl Slaves {
+    /// Starts slaves with these addresses: `kind` is `tcp`, `rtu+tcp` or `serial`, `place` a port (0 for any) or a path.
+    pub fn start(python: &Path, kind: &str, place: &str, units: &[u8]) -> Self {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("interop/modbus_slave.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .args([kind, place])
+            .args(units.iter().map(u8::to_string))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::default();
+        log.follow(child.stdout.take().unwrap());
+        log.follow(child.stderr.take().unwrap());
+        let input = child.stdin.take().unwrap();
+        let ready = log.wait_for(0, WAIT_MAX, |line| line == "ready");
+        assert!(ready.is_some(), "pymodbus did not start: {}", log.text(0));
+        Self { child, input, log }
+    }
+
+    /// The TCP port they listen on.
+    pub fn port(&self) -> u16 {
+        let line = self.log.wait_for(0, WAIT_MAX, |line| line.starts_with("port ")).unwrap();
+        line.split_once(' ').unwrap().1.parse().unwrap()
+    }
+
+    fn tell(&mut self, told: &Value) {
+        let mark = self.log.len();
+        writeln!(self.input, "{told}").unwrap();
+        let heard = self.log.wait_for(mark, WAIT_MAX, |line| line == "done");
+        assert!(heard.is_some(), "pymodbus does not obey: {}", self.log.text(0));
+    }
+
+    /// Puts registers into a unit, from a wire address on.
+    pub fn hold(&mut self, unit: u8, at: u16, values: &[u16]) {
+        self.tell(&json!({ "unit": unit, "at": at, "values": values }));
+    }
+
+    /// Lets a register count ten times a second, or stand still.
+    pub fn beat(&mut self, unit: u8, at: Option<u16>) {
+        self.tell(&json!({ "unit": unit, "beat": at }));
+    }
+
+    /// Waits until somebody wrote these registers.
+    pub fn was_written(&self, unit: u8, at: u16, values: &[u16]) {
+        let line = format!("wrote {unit} {at} {}", json!(values)).replace(',', ", ");
+        let heard = self.log.wait_for(0, WAIT_MAX, |said| said == line);
+        assert!(heard.is_some(), "not {line:?}: {}", self.log.text(0));
+    }
+}
+
+impl Drop for Slaves {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
