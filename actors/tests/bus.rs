@@ -52,18 +52,18 @@ streams:
 ";
 
 #[derive(Clone)]
-struct Frames(mpsc::UnboundedSender<(String, String, Vec<u8>)>);
+struct Frames(mpsc::Sender<(String, String, Vec<u8>)>);
 
 impl Sink for Frames {
     fn deliver(&self, device: &DeviceId, stream: &str, image: Vec<u8>) -> Delivered {
-        let _ = self.0.send((device.to_string(), stream.to_owned(), image));
+        let _ = self.0.try_send((device.to_string(), stream.to_owned(), image));
         Delivered::Taken
     }
 }
 
 struct Bench {
     handle: Handle,
-    frames: mpsc::UnboundedReceiver<(String, String, Vec<u8>)>,
+    frames: mpsc::Receiver<(String, String, Vec<u8>)>,
 }
 
 /// Runs a bus with these units on the current arbiter.
@@ -79,7 +79,7 @@ fn start(address: &str, units: &[u8]) -> Bench {
         address: address.parse().unwrap(),
         units: units.iter().map(unit).collect(),
     };
-    let (tx, frames) = mpsc::unbounded_channel();
+    let (tx, frames) = mpsc::channel(100_000);
     let (handle, _) = bus::start(spec, Frames(tx), Policy::default(), Arc::new(SplitMix::new(7)));
     Bench { handle, frames }
 }

@@ -182,7 +182,7 @@ impl Default for Shards {
 }
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info,sqlx=warn".into(), format: LogFormat::Text }
+        Self { filter: "info,sqlx=warn,tokio_modbus=off".into(), format: LogFormat::Text }
     }
 }
 

@@ -108,6 +108,31 @@ impl Hub {
         Self::answer(call, request.send_json(body))
     }
 
+    /// `PUT` of `body` to `path` below `/api/v1`.
+    ///
+    /// # Errors
+    /// [`HubError`].
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, HubError> {
+        let url = format!("{}{path}", self.base);
+        let call = format!("PUT {url}");
+        let request = self.agent.put(&url).header("Authorization", self.bearer());
+        Self::answer(call, request.send_json(body))
+    }
+
+    /// `DELETE` of `path` below `/api/v1`; that it was not there is as good.
+    ///
+    /// # Errors
+    /// [`HubError`].
+    pub fn delete(&self, path: &str) -> Result<(), HubError> {
+        let url = format!("{}{path}", self.base);
+        let call = format!("DELETE {url}");
+        let answer = self.agent.delete(&url).header("Authorization", self.bearer()).call();
+        match Self::answer(call, answer) {
+            Ok(_) | Err(HubError::Refused { status: 404, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Every item of the list at `path` (which may have a query).
     ///
     /// # Errors

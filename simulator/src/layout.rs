@@ -104,13 +104,19 @@ fn device(scenario: &Scenario, stock: &Stock, device: &Device) -> Value {
             // What an installer would find for a settled reading: a few averaged samples, laid down anew each time.
             let settled = spec.noise_mg.powi(2) / 4.0 + plateau_sigma(spec, unit, sigma, 1).powi(2);
             json!({
-                "channel": channel.to_string(),
+                "channel": match device.modbus {
+                    Some(on) => on.make.channels()[channel].to_owned(),
+                    None => channel.to_string(),
+                },
                 "slot": stock.line(*slot).slot,
                 "division_mg": spec.division_mg,
                 "noise_mg": settled.sqrt().ceil().max(1.0) as i64,
                 "zero_mg": zero_mg(spec),
             })
         };
+        if let Some(on) = device.modbus {
+            body["profile"] = json!(on.make.profile());
+        }
         body["channels"] = device.slots.iter().enumerate().map(channel).collect();
     }
     body

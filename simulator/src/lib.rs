@@ -35,6 +35,7 @@ pub mod hub;
 mod layout;
 mod link;
 pub mod load;
+pub mod modbus;
 pub mod mqtt;
 mod people;
 pub mod play;

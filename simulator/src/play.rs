@@ -17,15 +17,17 @@ use crate::mqtt::client::{self, ClientError, Config, Notice, Order};
 use crate::mqtt::packet::Version;
 use crate::mqtt::session::Message;
 use crate::random::Stream;
-use crate::scenario::Scenario;
+use crate::modbus::{self, Bank, Faults, Framing, Line, Served};
+use crate::scenario::{BusFraming, Scenario};
 use crate::tally::{SeqSet, Tally};
 use crate::truth::Truth;
-use crate::world::World;
+use crate::world::{TimedScale, World};
 use crate::{TimedFrame, frame};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -85,6 +87,8 @@ pub struct Baseline {
 pub struct Prepared {
     passwords: BTreeMap<String, String>,
     baseline: Baseline,
+    /// Where the scenario's buses listen, in its order.
+    buses: Vec<TcpListener>,
 }
 
 /// What was played: enough to judge the hub later.
@@ -132,9 +136,10 @@ pub struct Progress {
 /// Tells the hub everything it must know before the first frame.
 ///
 /// # Errors
-/// [`HubError`].
-pub fn prepare(hub: &Hub, world: &World) -> Result<Prepared, HubError> {
-    let passwords = hub.enrol(&world.layout(), world.devices().iter().map(|d| &*d.id))?;
+/// [`PlayError`].
+pub fn prepare(hub: &Hub, world: &World) -> Result<Prepared, PlayError> {
+    let mqtt = world.devices().iter().filter(|d| d.modbus.is_none());
+    let passwords = hub.enrol(&world.layout(), mqtt.map(|d| &*d.id))?;
     let facility = &world.scenario().facility.id;
     let last = hub.get(&format!("/movements?facility={facility}&order=desc&limit=1"))?;
     let movement = last.pointer("/items/0/id").and_then(Value::as_str).map(str::to_owned);
@@ -145,7 +150,56 @@ pub fn prepare(hub: &Hub, world: &World) -> Result<Prepared, HubError> {
         let key = format!("sim-{:x}-{i}", clock.unix_us());
         hub.post(&count.path, &count.body, Some(&key))?;
     }
-    Ok(Prepared { passwords, baseline: Baseline { movement, ledger } })
+    let buses = wire_up(hub, world)?;
+    Ok(Prepared { passwords, baseline: Baseline { movement, ledger }, buses })
+}
+
+/// Gives each bus of the scenario a port, and tells the hub what is there.
+fn wire_up(hub: &Hub, world: &World) -> Result<Vec<TcpListener>, PlayError> {
+    let scenario = world.scenario();
+    let mut buses = Vec::new();
+    for (index, spec) in scenario.modbus.iter().enumerate() {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let scheme = match spec.framing {
+            BusFraming::Tcp => "tcp",
+            BusFraming::Rtu => "rtu+tcp",
+        };
+        let address = format!("{scheme}://{}", listener.local_addr()?);
+        // A bus of an earlier play had another port.
+        hub.delete(&format!("/buses/{}", spec.id))?;
+        let bus = json!({"id": spec.id, "facility": scenario.facility.id, "address": address});
+        hub.post("/buses", &bus, None)?;
+        for device in world.devices() {
+            let Some(on) = device.modbus.filter(|on| on.bus == index) else { continue };
+            let place = json!({"bus": spec.id, "unit": on.unit});
+            hub.put(&format!("/devices/{}/bus", device.id), &place)?;
+        }
+        buses.push(listener);
+    }
+    Ok(buses)
+}
+
+/// The register banks of the buses, and the servers that show them.
+fn serve_buses(world: &World, listeners: Vec<TcpListener>) -> std::io::Result<(Vec<Line>, Vec<Served>)> {
+    let scenario = world.scenario();
+    let (mut lines, mut served) = (Vec::new(), Vec::new());
+    for (index, (spec, listener)) in scenario.modbus.iter().zip(listeners).enumerate() {
+        let mut banks = BTreeMap::new();
+        for (number, device) in world.devices().iter().enumerate() {
+            if let Some(on) = device.modbus.filter(|on| on.bus == index) {
+                let faults = Faults::new(spec.faults, scenario.seed, number as u64);
+                banks.insert(on.unit, Bank::new(on.make, faults));
+            }
+        }
+        let line: Line = Arc::new(Mutex::new(banks));
+        let framing = match spec.framing {
+            BusFraming::Tcp => Framing::Tcp,
+            BusFraming::Rtu => Framing::Rtu { baud: spec.baud },
+        };
+        served.push(modbus::serve(listener, framing, Arc::clone(&line))?);
+        lines.push(line);
+    }
+    Ok((lines, served))
 }
 
 /// Plays `scenario` to its end, or until `stop` resolves: people then rest, and the world ends after its quiet tail.
@@ -179,6 +233,10 @@ async fn run(
     let mut clients = JoinSet::new();
     let mut cast = Vec::new();
     for (index, device) in world.devices().iter().enumerate() {
+        if device.modbus.is_some() {
+            cast.push(None);
+            continue;
+        }
         let password = prepared.passwords.get(&*device.id).cloned();
         let (orders, inbox) = mpsc::channel(world.scenario().link.keep_frames_max);
         let config = Config {
@@ -194,9 +252,10 @@ async fn run(
             seed: world.scenario().seed,
         };
         clients.spawn(client::run(config, inbox, notices.clone()));
-        cast.push(Player::new(&world, index, orders));
+        cast.push(Some(Player::new(&world, index, orders)));
     }
     drop(notices);
+    let (lines, _served) = serve_buses(&world, prepared.buses)?;
     let counters = Arc::new(Counters::default());
     let promises = world.scenario().link.qos == 1;
     let books = tokio::spawn(keep_books(inbox, cast.len(), promises, Arc::clone(&counters)));
@@ -205,11 +264,28 @@ async fn run(
     let mut stopped = false;
     while let Some(frames) = world.next_frames() {
         let step_end = world.now();
-        for f in frames {
+        let mut shown = world.take_shown().into_iter().peekable();
+        let mut frames = frames.into_iter().peekable();
+        loop {
+            // Two streams in order of time, merged.
+            let scale_first = match (shown.peek(), frames.peek()) {
+                (None, None) => break,
+                (Some(s), Some(f)) => s.at <= f.at,
+                (first, _) => first.is_some(),
+            };
+            if scale_first {
+                let Some(s) = shown.next() else { break };
+                wait_until(&clock, base.wall_us(s.at)).await;
+                show(&world, &lines, &s);
+                continue;
+            }
+            let Some(f) = frames.next() else { break };
             wait_until(&clock, base.wall_us(f.at)).await;
-            let player = &mut cast[f.device];
-            player.maybe_break(f.at);
-            progress.frames += u64::from(player.send(f));
+            // A transmitter on a bus sends no frames.
+            if let Some(player) = &mut cast[f.device] {
+                player.maybe_break(f.at);
+                progress.frames += u64::from(player.send(f));
+            }
         }
         tokio::select! {
             biased;
@@ -229,7 +305,7 @@ async fn run(
         on_progress(progress);
     }
     // Dropping a player closes its client's orders: deliver what is left, then disconnect.
-    let sent: Vec<Tally> = cast.into_iter().map(|p| p.tally).collect();
+    let sent: Vec<Option<Tally>> = cast.into_iter().map(|p| p.map(|p| p.tally)).collect();
     while let Some(ended) = clients.join_next().await {
         ended??;
     }
@@ -242,8 +318,21 @@ async fn run(
         speed: base.speed,
         baseline: prepared.baseline,
         truth: world.truth().clone(),
-        devices: sent.into_iter().zip(books).map(|(tally, book)| book.close(tally)).collect(),
+        devices: sent
+            .into_iter()
+            .zip(books)
+            .filter_map(|(tally, book)| Some(book.close(tally?)))
+            .collect(),
     })
+}
+
+/// Puts what a scale shows into its registers.
+fn show(world: &World, lines: &[Line], shown: &TimedScale) {
+    let Some(on) = world.devices()[shown.device].modbus else { return };
+    let mut banks = lines[on.bus].lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(scale) = banks.get_mut(&on.unit).and_then(|b| b.scales.get_mut(shown.channel)) {
+        *scale = Some(shown.scale);
+    }
 }
 
 /// Sleeps until unix time `wall_us`; when that is past, lets other tasks have their turn.

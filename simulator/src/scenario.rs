@@ -5,7 +5,7 @@
 //! scenario says only what it is about.
 
 pub use crate::scenario_devices::{
-    CellSpec, ClimateSpec, LinkSpec, Protocol, Report, SensorSpec, SensorValueSpec,
+    BusFraming, CellSpec, ClimateSpec, LinkSpec, ModbusSpec, Protocol, Report, SensorSpec, SensorValueSpec,
 };
 use serde::Deserialize;
 use std::path::Path;
@@ -98,6 +98,9 @@ pub struct Scenario {
     /// Scanners (stream `scan`) that share that work with the handhelds.
     #[serde(default)]
     pub scanners: usize,
+    /// Buses of Modbus transmitters. The first weighed slots stand on them, the others on MQTT scales.
+    #[serde(default)]
+    pub modbus: Vec<ModbusSpec>,
     /// How frames travel.
     #[serde(default)]
     pub link: LinkSpec,

@@ -91,6 +91,19 @@ pub(crate) fn check(s: &Scenario) -> Check {
         }
         devices = devices.saturating_add(x.count);
     }
+    let mut buses = BTreeSet::new();
+    for (i, bus) in s.modbus.iter().enumerate() {
+        let key = |field: &str| format!("modbus[{i}].{field}");
+        id(&bus.id, &key("id"))?;
+        need(buses.insert(&bus.id), &key("id"), &format!("\"{}\" is given twice", bus.id))?;
+        need((1..=247).contains(&bus.makes.len()), &key("makes"), "1 to 247 are needed")?;
+        let baud_ok = bus.baud == 0 || (300..=4_000_000).contains(&bus.baud);
+        need(baud_ok, &key("baud"), "must be 0 or 300 to 4000000")?;
+        if let Some(p) = bus.faults.bad() {
+            return within(p, 0.0, 1.0, &key("faults"));
+        }
+        devices = devices.saturating_add(bus.makes.len());
+    }
     need(devices <= DEVICES_MAX, "sensor", &format!("more than {DEVICES_MAX} devices"))?;
     link(&s.link)
 }

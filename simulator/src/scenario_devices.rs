@@ -1,5 +1,6 @@
 //! The part of a scenario that describes devices: cells, the air around them, sensors, and how frames travel.
 
+use crate::modbus::{Make, fault::FaultSpec};
 use serde::Deserialize;
 
 /// When a device reports a cell.
@@ -10,6 +11,48 @@ pub enum Report {
     Every,
     /// When the shown weight moved by `change_divisions`, the stable bit changed, or `heartbeat_s` passed.
     Change,
+}
+
+/// How a bus frames its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BusFraming {
+    /// Modbus TCP.
+    #[default]
+    Tcp,
+    /// RTU through a serial server.
+    Rtu,
+}
+
+/// A bus of Modbus transmitters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModbusSpec {
+    /// Id of the bus; its devices are `ID-1`, `ID-2`, ….
+    pub id: String,
+    /// The transmitters on it, units 1, 2, …; each takes as many slots as it has scales.
+    pub makes: Vec<Make>,
+    /// Framing.
+    #[serde(default)]
+    pub framing: BusFraming,
+    /// Bits a second of the line behind a serial server; 0 = as fast as it goes.
+    #[serde(default = "baud_default")]
+    pub baud: u32,
+    /// What goes wrong, for each unit.
+    #[serde(default)]
+    pub faults: FaultSpec,
+}
+
+fn baud_default() -> u32 {
+    19_200
+}
+
+impl ModbusSpec {
+    /// Slots its transmitters take.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.makes.iter().map(|make| make.channels().len()).sum()
+    }
 }
 
 /// The load cells and their transmitters.

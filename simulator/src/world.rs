@@ -9,6 +9,7 @@ use crate::clock::{DAY_US, Micros, SECOND_US, TimeBase, micros};
 use crate::frame::{Reading, ScanMode, TimedFrame};
 use crate::layout::{self, CountCall};
 use crate::link::{Fate, Link};
+use crate::modbus::{Make, Scale};
 use crate::people::{Crowd, Happening};
 use crate::random::Stream;
 use crate::scenario::{Protocol, Scenario, SensorValueSpec, Source};
@@ -47,10 +48,36 @@ pub struct Device {
     pub mqtt5: bool,
     /// For a scale, the slot of each channel.
     pub slots: Vec<usize>,
+    /// Where it is on a bus; it then speaks no MQTT.
+    pub modbus: Option<OnBus>,
+}
+
+/// Where a transmitter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnBus {
+    /// Index of the bus in the scenario.
+    pub bus: usize,
+    /// Its address there.
+    pub unit: u8,
+    /// What it is.
+    pub make: Make,
+}
+
+/// What a scale on a bus shows from a moment on, until it shows something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedScale {
+    /// From when on, virtual.
+    pub at: Micros,
+    /// Index of the device.
+    pub device: usize,
+    /// Channel.
+    pub channel: usize,
+    /// What it shows.
+    pub scale: Scale,
 }
 
 #[derive(Debug)]
-struct Scale {
+struct Transmitter {
     cells: Vec<Cell>,
     changes: VecDeque<(Micros, usize, Change)>,
     ticks: Ticks,
@@ -105,7 +132,7 @@ pub struct World {
     stock: Stock,
     crowd: Crowd,
     /// Scale `i` is device `i`.
-    scales: Vec<Scale>,
+    scales: Vec<Transmitter>,
     /// Where a slot's cell is: scale and channel.
     cell_of: Vec<Option<(usize, usize)>>,
     sensors: Vec<(usize, Sensor)>,
@@ -115,6 +142,8 @@ pub struct World {
     end: Micros,
     /// Frames that arrive later.
     pending: Vec<TimedFrame>,
+    /// What scales on buses showed in the last step.
+    shown: Vec<TimedScale>,
 }
 
 impl World {
@@ -161,7 +190,7 @@ impl World {
                             stock.goods_mg(*slot),
                         )
                     };
-                    scales.push(Scale {
+                    scales.push(Transmitter {
                         cells: device.slots.iter().enumerate().map(cell).collect(),
                         changes: VecDeque::new(),
                         ticks: Ticks::new(1.0 / spec.rate_hz, &mut phases),
@@ -198,6 +227,7 @@ impl World {
             tellers,
             now: 0,
             pending: Vec::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -249,6 +279,13 @@ impl World {
         layout::counts(&self.scenario, &self.stock)
     }
 
+    /// What scales on buses showed in the last step, in order of time.
+    pub fn take_shown(&mut self) -> Vec<TimedScale> {
+        let mut shown = std::mem::take(&mut self.shown);
+        shown.sort_by_key(|s| s.at);
+        shown
+    }
+
     /// Advances one [`STEP_US`]; frames in order of arrival, or `None` at the end. A step may have no frame.
     pub fn next_frames(&mut self) -> Option<Vec<TimedFrame>> {
         if self.now >= self.end && self.pending.is_empty() {
@@ -297,7 +334,11 @@ impl World {
                 let down = link.is_down(at);
                 for (channel, cell) in scale.cells.iter_mut().enumerate() {
                     let Some(shown) = cell.sample(at, warmer_c) else { continue };
-                    if !down {
+                    if self.devices[index].modbus.is_some() {
+                        let stable = shown.stable.unwrap_or(true);
+                        let scale = Scale { mg: shown.mg, stable, ..Scale::default() };
+                        self.shown.push(TimedScale { at, device: index, channel, scale });
+                    } else if !down {
                         let reading =
                             Reading::Weight { channel, mg: shown.mg, stable: shown.stable };
                         link.send(at, &weight, &reading, &mut self.pending);
@@ -370,28 +411,37 @@ fn daily(at: Micros) -> f64 {
 /// Scales first (so that scale `i` is device `i`), then handhelds, scanners, sensors.
 fn devices(scenario: &Scenario, stock: &Stock) -> Vec<Device> {
     let mut devices: Vec<Device> = Vec::new();
-    let mut add = |id: String, kind: DeviceKind, slots: Vec<usize>| {
+    let mut add = |id: String, kind: DeviceKind, slots: Vec<usize>, modbus: Option<OnBus>| {
         let mqtt5 = match scenario.link.protocol {
             Protocol::V3 => false,
             Protocol::V5 => true,
             Protocol::Mixed => devices.len() % 2 == 1,
         };
-        devices.push(Device { id: id.into(), kind, mqtt5, slots });
+        devices.push(Device { id: id.into(), kind, mqtt5, slots, modbus });
     };
     let weighed: Vec<usize> =
         (0..stock.len()).filter(|s| stock.line(*s).source == Source::Weight).collect();
-    for (i, slots) in weighed.chunks(scenario.cells.per_device).enumerate() {
-        add(format!("scale-{:03}", i + 1), DeviceKind::Scale, slots.to_vec());
+    let mut left = weighed.as_slice();
+    for (bus, spec) in scenario.modbus.iter().enumerate() {
+        for (unit, make) in (1u8..).zip(&spec.makes) {
+            let (slots, rest) = left.split_at(make.channels().len().min(left.len()));
+            left = rest;
+            let on = OnBus { bus, unit, make: *make };
+            add(format!("{}-{unit}", spec.id), DeviceKind::Scale, slots.to_vec(), Some(on));
+        }
+    }
+    for (i, slots) in left.chunks(scenario.cells.per_device).enumerate() {
+        add(format!("scale-{:03}", i + 1), DeviceKind::Scale, slots.to_vec(), None);
     }
     for i in 1..=scenario.handhelds {
-        add(format!("handheld-{i}"), DeviceKind::Handheld, Vec::new());
+        add(format!("handheld-{i}"), DeviceKind::Handheld, Vec::new(), None);
     }
     for i in 1..=scenario.scanners {
-        add(format!("scanner-{i}"), DeviceKind::Scanner, Vec::new());
+        add(format!("scanner-{i}"), DeviceKind::Scanner, Vec::new(), None);
     }
     for group in &scenario.sensor {
         for i in 1..=group.count {
-            add(format!("{}-{i}", group.id_prefix), DeviceKind::Sensor, Vec::new());
+            add(format!("{}-{i}", group.id_prefix), DeviceKind::Sensor, Vec::new(), None);
         }
     }
     devices

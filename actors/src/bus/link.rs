@@ -281,7 +281,12 @@ impl Link {
                 io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
                     CallError::Foreign(error.to_string())
                 }
-                _ => CallError::Down(error.to_string()),
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => CallError::Down(error.to_string()),
+                // At the end of a stream the client reports whatever the last error of the thread was.
+                _ => CallError::Down("the connection was closed".into()),
             }),
         }
     }

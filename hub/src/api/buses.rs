@@ -108,6 +108,7 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
         };
     };
     let handle = &running.handle;
+    let up = handle.health.up.load(Relaxed);
     let lived = handle.health.lived_us.load(Relaxed);
     let unit = |(of, told): (&actors::bus::UnitSpec, &actors::bus::UnitHealth)| {
         let answered = told.answered_us.load(Relaxed);
@@ -115,7 +116,7 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
         UnitState {
             device: of.device.to_string(),
             unit: of.unit,
-            ok: answered > 0 && !aside && !frozen && !told.failing.load(Relaxed),
+            ok: up && answered > 0 && !aside && !frozen && !told.failing.load(Relaxed),
             aside,
             frozen,
             answered_ms_ago: (answered > 0).then(|| lived.saturating_sub(answered) / 1_000),
@@ -131,7 +132,7 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
     };
     BusState {
         bus,
-        up: handle.health.up.load(Relaxed),
+        up,
         last_error: handle.health.error(),
         used_percent: handle.health.busy_us.load(Relaxed) as f64 * 100.0 / (lived.max(1) as f64),
         connects: handle.health.connects.load(Relaxed),
