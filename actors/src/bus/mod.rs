@@ -39,8 +39,6 @@ pub use actor::{Ask, AskError, Asked, Handle, start};
 pub use address::{BusAddress, Serial};
 pub use health::{BusHealth, UnitHealth};
 
-/// Units on one bus; the protocol has addresses 1 to 247.
-pub const UNITS_MAX: usize = 247;
 /// Asks (commands and reads) that may wait for a bus.
 pub const ASKS_MAX: usize = 64;
 

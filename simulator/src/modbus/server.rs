@@ -40,11 +40,11 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// How long so many characters of eleven bits take.
+    /// How long so many characters of ten bits (8N1) take.
     fn characters(self, n: usize) -> Duration {
         match self {
             Self::Tcp | Self::Rtu { baud: 0 } => Duration::ZERO,
-            Self::Rtu { baud } => Duration::from_micros(n as u64 * 11_000_000 / u64::from(baud)),
+            Self::Rtu { baud } => Duration::from_micros(n as u64 * 10_000_000 / u64::from(baud)),
         }
     }
     fn turnaround(self) -> Duration {
@@ -257,12 +257,12 @@ pub fn serve_pty(baud: u32, line: Line, powered: Arc<AtomicBool>) -> io::Result<
             }
             bytes.extend_from_slice(&buffer[..n]);
             while let Some((unit, asked)) = pdu::take_rtu(&mut bytes) {
-                std::thread::sleep(framing.characters(asked.len() + 3));
                 let ms = (clock.unix_us() - born_us).unsigned_abs() / 1_000;
                 let Some((pause, frame)) = reply(&line, framing, [0; 4], unit, &asked, ms) else {
                     continue;
                 };
-                std::thread::sleep(pause + framing.turnaround() + framing.characters(frame.len()));
+                let spoken = framing.characters(asked.len() + 3 + frame.len());
+                std::thread::sleep(pause + framing.turnaround() + spoken);
                 if port.write_all(&frame).is_err() {
                     return;
                 }

@@ -9,6 +9,7 @@ mod crash;
 mod hub;
 mod idle;
 mod ingest;
+mod modbus;
 mod outage;
 mod probe;
 mod process;
@@ -35,6 +36,27 @@ enum Command {
         /// Connections.
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
+    },
+    /// Modbus TCP transmitters polled ten times a second.
+    Modbus {
+        /// Transmitters, each an endpoint of its own.
+        #[arg(long, default_value_t = 500)]
+        transmitters: usize,
+        /// Measured seconds.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+    /// A serial line swept as fast as it goes, then with a dead unit.
+    ModbusLine {
+        /// Units on the line.
+        #[arg(long, default_value_t = 32)]
+        units: usize,
+        /// Bits a second.
+        #[arg(long, default_value_t = 19_200)]
+        baud: u32,
+        /// Measured seconds of each part.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
     },
     /// PostgreSQL stopped under rated load, then catch-up.
     Outage {
@@ -80,6 +102,8 @@ fn main() -> anyhow::Result<()> {
         Command::IngestWeight(load) => ingest::run("ingest-weight", Weight, &load, 60_000.0),
         Command::Rated(load) => ingest::run("rated", Stock, &load, 10_000.0),
         Command::Idle { connections } => idle::run(connections),
+        Command::Modbus { transmitters, seconds } => modbus::tcp(transmitters, seconds),
+        Command::ModbusLine { units, baud, seconds } => modbus::line(units, baud, seconds),
         Command::Outage { away_s, rate } => outage::run(away_s, rate),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
