@@ -13,11 +13,11 @@
 
 use crate::clock::{Micros, TimeBase, WallClock};
 use crate::hub::{Hub, HubError};
+use crate::modbus::{self, Bank, Faults, Framing, Line, Served};
 use crate::mqtt::client::{self, ClientError, Config, Notice, Order};
 use crate::mqtt::packet::Version;
 use crate::mqtt::session::Message;
 use crate::random::Stream;
-use crate::modbus::{self, Bank, Faults, Framing, Line, Served};
 use crate::scenario::{BusFraming, Scenario};
 use crate::tally::{SeqSet, Tally};
 use crate::truth::Truth;
@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -180,7 +180,10 @@ fn wire_up(hub: &Hub, world: &World) -> Result<Vec<TcpListener>, PlayError> {
 }
 
 /// The register banks of the buses, and the servers that show them.
-fn serve_buses(world: &World, listeners: Vec<TcpListener>) -> std::io::Result<(Vec<Line>, Vec<Served>)> {
+fn serve_buses(
+    world: &World,
+    listeners: Vec<TcpListener>,
+) -> std::io::Result<(Vec<Line>, Vec<Served>)> {
     let scenario = world.scenario();
     let (mut lines, mut served) = (Vec::new(), Vec::new());
     for (index, (spec, listener)) in scenario.modbus.iter().zip(listeners).enumerate() {

@@ -5,7 +5,8 @@
 //! scenario says only what it is about.
 
 pub use crate::scenario_devices::{
-    BusFraming, CellSpec, ClimateSpec, LinkSpec, ModbusSpec, Protocol, Report, SensorSpec, SensorValueSpec,
+    BusFraming, CellSpec, ClimateSpec, LinkSpec, ModbusSpec, Protocol, Report, SensorSpec,
+    SensorValueSpec,
 };
 use serde::Deserialize;
 use std::path::Path;

@@ -78,7 +78,9 @@ impl Folded {
                 .devices()
                 .iter()
                 .enumerate()
-                .filter_map(|(i, d)| Some((i, (Bank::new(d.modbus?.make, Faults::none()), profile(d.modbus?.make)))))
+                .filter_map(|(i, d)| {
+                    Some((i, (Bank::new(d.modbus?.make, Faults::none()), profile(d.modbus?.make))))
+                })
                 .collect(),
             ledger: BTreeMap::new(),
             refused: BTreeMap::new(),

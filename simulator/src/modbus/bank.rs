@@ -89,7 +89,8 @@ impl Bank {
                         Some(stuck) => stuck.clone(),
                         None => self.make.registers(&scales, ms),
                     };
-                    let word = |at: u16| held.get(&at).or(self.written.get(&at)).copied().unwrap_or(0);
+                    let word =
+                        |at: u16| held.get(&at).or(self.written.get(&at)).copied().unwrap_or(0);
                     Answer::Words((0..*count).map(|i| word(start + i)).collect())
                 }
             }

@@ -98,7 +98,10 @@ impl Make {
             Self::SenecaZSg => {
                 let scale = scales.first().copied().unwrap_or_default();
                 out.float(63, scale.mg as f32 / 1e3);
-                out.put(77, flag(1, scale.overload) | flag(2, scale.mg < 0) | flag(4, scale.stable));
+                out.put(
+                    77,
+                    flag(1, scale.overload) | flag(2, scale.mg < 0) | flag(4, scale.stable),
+                );
             }
             Self::FlintecFt112 => {
                 let scale = scales.first().copied().unwrap_or_default();

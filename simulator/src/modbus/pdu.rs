@@ -40,7 +40,10 @@ pub enum Answer {
 }
 
 fn word(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes.get(at).copied().unwrap_or(0), bytes.get(at + 1).copied().unwrap_or(0)])
+    u16::from_be_bytes([
+        bytes.get(at).copied().unwrap_or(0),
+        bytes.get(at + 1).copied().unwrap_or(0),
+    ])
 }
 
 impl Ask {
@@ -52,10 +55,12 @@ impl Ask {
                 Self::Read { function: *function, start: word(pdu, 1), count: word(pdu, 3) }
             }
             [6, _, _, _, _] => Self::Write { start: word(pdu, 1), words: vec![word(pdu, 3)] },
-            [16, _, _, _, _, bytes, data @ ..] if data.len() == usize::from(*bytes) => Self::Write {
-                start: word(pdu, 1),
-                words: data.chunks_exact(2).map(|pair| word(pair, 0)).collect(),
-            },
+            [16, _, _, _, _, bytes, data @ ..] if data.len() == usize::from(*bytes) => {
+                Self::Write {
+                    start: word(pdu, 1),
+                    words: data.chunks_exact(2).map(|pair| word(pair, 0)).collect(),
+                }
+            }
             _ => Self::Unknown,
         }
     }
@@ -83,7 +88,10 @@ impl Answer {
 #[must_use]
 pub fn crc(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xFFFF, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 })
+        (0..8).fold(
+            crc ^ u16::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 },
+        )
     })
 }
 

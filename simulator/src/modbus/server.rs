@@ -130,11 +130,15 @@ impl Session {
                 // The request has arrived when its last character has.
                 tokio::time::sleep(self.framing.characters(asked.len() + 3)).await;
                 let ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let Some((pause, frame)) = reply(&self.line, self.framing, header, unit, &asked, ms) else {
+                let Some((pause, frame)) =
+                    reply(&self.line, self.framing, header, unit, &asked, ms)
+                else {
                     continue;
                 };
-                tokio::time::sleep(pause + self.framing.turnaround() + self.framing.characters(frame.len()))
-                    .await;
+                tokio::time::sleep(
+                    pause + self.framing.turnaround() + self.framing.characters(frame.len()),
+                )
+                .await;
                 if !self.powered.load(Relaxed) {
                     return Ok(());
                 }

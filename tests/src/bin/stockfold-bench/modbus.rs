@@ -32,10 +32,9 @@ fn transmitter(make: Make) -> Bank {
 
 /// Enrols transmitters, each on a slot of its own.
 fn enrol(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
-    let slot = |i: usize| json!({"facility": FACILITY, "id": format!("slot-{i}"), "shelf": "shelf"});
-    let line = |i: usize| {
-        json!({"facility": FACILITY, "slot": format!("slot-{i}"), "sku": "sku", "source": "weight"})
-    };
+    let slot =
+        |i: usize| json!({"facility": FACILITY, "id": format!("slot-{i}"), "shelf": "shelf"});
+    let line = |i: usize| json!({"facility": FACILITY, "slot": format!("slot-{i}"), "sku": "sku", "source": "weight"});
     let device = |i: usize| {
         let channel = json!({
             "channel": "0", "slot": format!("slot-{i}"), "division_mg": 1_000, "noise_mg": 500, "zero_mg": 0
@@ -88,7 +87,10 @@ fn all_read(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
             return Ok(());
         }
         if clock.elapsed_us() > READ_WAIT.as_micros() as u64 {
-            bail!("only {read} of {devices} transmitters were read within {} s", READ_WAIT.as_secs());
+            bail!(
+                "only {read} of {devices} transmitters were read within {} s",
+                READ_WAIT.as_secs()
+            );
         }
         sleep(Duration::from_millis(200));
     }
@@ -104,7 +106,8 @@ pub fn tcp(transmitters: usize, seconds: u64) -> anyhow::Result<()> {
         add_bus(&hub, &format!("bus-{i}"), &format!("tcp://{}", listener.local_addr()?))?;
         listeners.push(listener);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _inside = runtime.enter();
     let mut served = Vec::with_capacity(transmitters);
     for listener in listeners {
