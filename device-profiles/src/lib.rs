@@ -11,6 +11,7 @@
 //! in a reading is bounded (see [`limits`]); quantities are integers.
 
 pub mod codec;
+pub mod edgex;
 pub mod ids;
 pub mod limits;
 pub mod modbus;
@@ -18,6 +19,7 @@ pub mod profile;
 pub mod reading;
 pub mod shipped;
 pub mod time;
+pub mod topic;
 pub mod units;
 
 pub use codec::decode;
@@ -25,5 +27,6 @@ pub use ids::{
     Channel, DeviceId, FacilityId, IdError, ProfileId, ShardId, ShelfId, Sku, SlotId, ZoneId,
 };
 pub use profile::{Class, Dedupe, Profile, ProfileError, ProfileHash};
-pub use reading::{CellFault, DecodeReject, Measurement, Reading, ScanMode, Value};
+pub use reading::{BadText, CellFault, DecodeReject, Measurement, Reading, ScanMode, Value};
+pub use topic::{Candidate, Route, RouteRefusal, TopicMap, TopicPattern};
 pub use units::{Milligrams, Units};

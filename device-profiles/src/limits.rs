@@ -18,6 +18,24 @@ pub const CODE_BYTES_MAX: usize = 256;
 pub const PROFILE_BYTES_MAX: usize = 256 * 1024;
 /// Most streams in a profile.
 pub const STREAMS_MAX: usize = 64;
+/// Most topics in a profile.
+pub const TOPICS_MAX: usize = 16;
+/// Longest topic pattern, in bytes.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Most levels of a topic pattern.
+pub const TOPIC_LEVELS_MAX: usize = 16;
+/// Deepest objects that `values.all` looks into, in levels.
+pub const VALUES_DEPTH_MAX: usize = 8;
+/// Longest raw frame that is read as a number, a word, a line or a code, in bytes.
+pub const PLAIN_BYTES_MAX: usize = 1_024;
+/// Longest form of a scale's line, in bytes.
+pub const LINE_FORM_BYTES_MAX: usize = 128;
+/// Most words of a raw stream (states of a line, words for on and off).
+pub const WORDS_MAX: usize = 32;
+/// Longest such word, in bytes.
+pub const WORD_BYTES_MAX: usize = 32;
+/// Longest text that is imported as a foreign profile, in bytes.
+pub const IMPORT_BYTES_MAX: usize = 1024 * 1024;
 /// Most fields in a register map.
 pub const FIELDS_MAX: usize = 256;
 /// Most responses in one register image.

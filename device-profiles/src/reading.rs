@@ -121,6 +121,9 @@ pub enum DecodeReject {
     /// The payload is not a register image.
     #[error("not a register image: {0}")]
     NotImage(crate::modbus::image::BadImage),
+    /// The payload is not text, or not a line of the form the profile names.
+    #[error("not what the profile reads: {0}")]
+    NotText(BadText),
     /// Nested deeper than [`crate::limits::JSON_DEPTH_MAX`].
     #[error("nested deeper than {} levels", crate::limits::JSON_DEPTH_MAX)]
     TooDeep,
@@ -133,7 +136,7 @@ pub enum DecodeReject {
     /// A field has another type than the profile says.
     #[error("field {path} must be {expected}")]
     WrongType {
-        /// JSON pointer of the field.
+        /// JSON pointer of the field, or its name.
         path: String,
         /// What it must be.
         expected: &'static str,
@@ -154,6 +157,22 @@ pub enum DecodeReject {
     Empty,
 }
 
+/// Why a raw frame cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadText {
+    /// The bytes are not UTF-8.
+    #[error("the bytes are not UTF-8 text")]
+    NotUtf8,
+    /// The line differs from its form.
+    #[error("at byte {at} of the line {expected} was expected")]
+    Form {
+        /// Where, in bytes from 0, white space at the beginning not counted.
+        at: usize,
+        /// What the form says.
+        expected: &'static str,
+    },
+}
+
 impl DecodeReject {
     /// A stable code for metrics, the ledger and the API.
     pub fn code(&self) -> &'static str {
@@ -161,6 +180,7 @@ impl DecodeReject {
             Self::UnknownStream(_) => "unknown_stream",
             Self::NotJson(_) => "not_json",
             Self::NotImage(_) => "not_image",
+            Self::NotText(_) => "not_text",
             Self::TooDeep => "too_deep",
             Self::TooLarge(_) => "too_large",
             Self::Missing(_) => "missing_field",

@@ -13,6 +13,12 @@ macro_rules! shipped {
 
 shipped! {
     "default"
+    "generic-json"
+    "zigbee2mqtt"
+    "tasmota"
+    "shelly-gen1"
+    "shelly-gen2"
+    "chirpstack"
     "baykon-mx08"
     "dini-argeo-dgt4x"
     "eagle-ei-4000"
@@ -20,6 +26,11 @@ shipped! {
     "laumas-tlb"
     "seneca-z-sg"
     "tuna-id551pn"
+}
+
+/// The text of the shipped profile with this name.
+pub fn shipped(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(shipped, _)| *shipped == name).map(|(_, text)| *text)
 }
 
 #[cfg(test)]

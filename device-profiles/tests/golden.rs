@@ -1,6 +1,12 @@
 //! Golden register images of the shipped weighing transmitters: what stands in the registers, worked out by hand from each
 //! manual, and what it must mean.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "a test may panic"
+)]
 
 use device_profiles::{
     CellFault, Measurement, Profile, decode,

@@ -62,6 +62,8 @@ pub enum Reason {
     NotJson,
     /// The payload is not a register image.
     NotImage,
+    /// The payload is not text, or not a line of its form.
+    NotText,
     /// Nested too deep.
     TooDeep,
     /// Larger than a limit.
@@ -126,6 +128,7 @@ impl Reason {
             Self::UnknownStream => "unknown_stream",
             Self::NotJson => "not_json",
             Self::NotImage => "not_image",
+            Self::NotText => "not_text",
             Self::TooDeep => "too_deep",
             Self::TooLarge => "too_large",
             Self::MissingField => "missing_field",
@@ -164,6 +167,7 @@ impl From<&device_profiles::DecodeReject> for Reason {
             R::UnknownStream(_) => Self::UnknownStream,
             R::NotJson(_) => Self::NotJson,
             R::NotImage(_) => Self::NotImage,
+            R::NotText(_) => Self::NotText,
             R::TooDeep => Self::TooDeep,
             R::TooLarge(_) => Self::TooLarge,
             R::Missing(_) => Self::MissingField,

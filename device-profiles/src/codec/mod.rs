@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod modbus;
+pub mod raw;
 
 use crate::{
     limits::FRAME_BYTES_MAX,
@@ -16,6 +17,7 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
     }
     match profile.codec {
         Codec::Json => json::decode(profile, stream, raw),
+        Codec::Raw => raw::decode(profile, stream, raw),
         Codec::Modbus => modbus::decode(profile, stream, raw),
     }
 }

@@ -38,7 +38,9 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
                 measurements.push(Measurement::Value { name: format!("{name}.{field}"), value });
             }
         }
-        Kind::Stock(_) | Kind::Scan(_) | Kind::Values(_) => return Err(unknown()),
+        Kind::Stock(_) | Kind::Scan(_) | Kind::Values(_) | Kind::Plain(_) => {
+            return Err(unknown());
+        }
     }
     Ok(Reading { seq: None, boot: None, device_us: None, measurements })
 }

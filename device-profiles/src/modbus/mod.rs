@@ -22,8 +22,12 @@ pub mod plan;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 
-use crate::{limits::FIELDS_MAX, profile::ProfileError};
+use crate::{
+    limits::FIELDS_MAX,
+    profile::{Place, ProfileError, invalid, place},
+};
 
 pub use command::{Command, Step};
 pub use field::{Field, FieldText, Order, Test, TestText, Type};
@@ -104,11 +108,11 @@ pub struct MapText {
     timeout_ms: u32,
     #[serde(default)]
     order: Order,
-    fields: BTreeMap<String, FieldText>,
+    fields: BTreeMap<String, Spanned<FieldText>>,
     #[serde(default)]
-    heartbeat: Option<Heartbeat>,
+    heartbeat: Option<Spanned<Heartbeat>>,
     #[serde(default)]
-    commands: BTreeMap<String, command::CommandText>,
+    commands: BTreeMap<String, Spanned<command::CommandText>>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -161,31 +165,37 @@ impl MapText {
             }
             forbidden.push(Stretch { table: stretch.table, from, to });
         }
-        let mut fields = BTreeMap::new();
+        let (mut fields, mut places) = (BTreeMap::new(), BTreeMap::new());
         for (name, text) in self.fields {
-            crate::ids::check_id(&name).map_err(|e| invalid(format!("field {name:?}: {e}")))?;
-            let field = text
-                .compile(base, self.order)
-                .map_err(|why| invalid(format!("field {name:?}: {why}")))?;
+            let at = place(&text);
+            let bad = |why: String| invalid(format!("field {name:?}: {why}")).at(at);
+            crate::ids::check_id(&name).map_err(|e| bad(e.to_string()))?;
+            let field = text.value.compile(base, self.order).map_err(bad)?;
+            places.insert(name.clone(), at);
             fields.insert(name, field);
         }
+        let at = |name: &String| places.get(name).copied().flatten();
         for (name, field) in &fields {
             field
                 .check_references(&fields)
-                .map_err(|why| invalid(format!("field {name:?}: {why}")))?;
+                .map_err(|why| invalid(format!("field {name:?}: {why}")).at(at(name)))?;
         }
-        overlaps(&fields)?;
+        overlaps(&fields, at)?;
         if let Some(heartbeat) = &self.heartbeat {
+            let (at, heartbeat) = (place(heartbeat), &heartbeat.value);
             let field = fields.get(&heartbeat.field);
             if field.is_none_or(|field| field.kind.is_float() || heartbeat.still_ms == 0) {
-                return Err(invalid("heartbeat needs an integer field and still_ms above 0"));
+                let why = "heartbeat needs an integer field and still_ms above 0";
+                return Err(invalid(why).at(at));
             }
         }
         let mut commands = BTreeMap::new();
         for (name, text) in self.commands {
+            let at = place(&text);
             let command = text
+                .value
                 .compile(base, &fields)
-                .map_err(|why| invalid(format!("command {name:?}: {why}")))?;
+                .map_err(|why| invalid(format!("command {name:?}: {why}")).at(at))?;
             commands.insert(name, command);
         }
         Ok(ModbusMap {
@@ -196,7 +206,7 @@ impl MapText {
             min_gap_ms: self.min_gap_ms,
             timeout_ms: self.timeout_ms,
             fields,
-            heartbeat: self.heartbeat,
+            heartbeat: self.heartbeat.map(|heartbeat| heartbeat.value),
             commands,
         })
     }
@@ -210,19 +220,20 @@ fn wire(base: u32, at: u32) -> Result<u16, ProfileError> {
 }
 
 /// Two fields may be the same registers read alike, or share no register; half of one in the other is a mistake.
-fn overlaps(fields: &BTreeMap<String, Field>) -> Result<(), ProfileError> {
+fn overlaps(
+    fields: &BTreeMap<String, Field>,
+    at: impl Fn(&String) -> Option<Place>,
+) -> Result<(), ProfileError> {
     let mut sorted: Vec<(&String, &Field)> = fields.iter().collect();
     sorted.sort_by_key(|(_, f)| (f.table, f.at, f.kind.registers()));
     for pair in sorted.windows(2) {
         let [(a_name, a), (b_name, b)] = pair else { continue };
         let same = a.at == b.at && a.kind.registers() == b.kind.registers();
-        if a.table == b.table && !same && b.at < a.at + a.kind.registers() {
-            return Err(invalid(format!("fields {a_name:?} and {b_name:?} overlap in part")));
+        let a_end = u32::from(a.at) + u32::from(a.kind.registers());
+        if a.table == b.table && !same && u32::from(b.at) < a_end {
+            let why = format!("fields {a_name:?} and {b_name:?} overlap in part");
+            return Err(invalid(why).at(at(b_name)));
         }
     }
     Ok(())
-}
-
-fn invalid(message: impl Into<String>) -> ProfileError {
-    ProfileError::Invalid(message.into())
 }

@@ -5,7 +5,7 @@
 //! cost less than another request: a request and its response cost 13 characters and the turnaround, a register 2.
 
 use super::{BITS_MAX, ModbusMap, Table};
-use crate::profile::ProfileError;
+use crate::profile::{ProfileError, invalid};
 
 /// One read request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ impl Request {
 
 /// Requests that read every field of every group, in address order, each group of a table within one of them.
 pub fn plan(map: &ModbusMap, groups: &[Vec<&str>]) -> Result<Vec<Request>, ProfileError> {
-    let bad = |what: String| ProfileError::Invalid(what);
+    let bad = |what: String| invalid(what);
     let mut spans: Vec<Request> = Vec::new();
     for group in groups {
         let mut of_group: Vec<Request> = Vec::new();

@@ -255,9 +255,8 @@ fn call(command: &Command) -> Value {
     Value::Object(fields)
 }
 
-/// What a frame says.
-/// What a frame says by a profile, as JSON.
-pub(super) fn decoded(profile: &Profile, stream: &str, raw: &[u8]) -> Value {
+/// What a frame says by a profile, as JSON; the reason and its code if it says nothing.
+pub fn decoded(profile: &Profile, stream: &str, raw: &[u8]) -> Value {
     match device_profiles::decode(profile, stream, raw) {
         Ok(reading) => json!({
             "seq": reading.seq,

@@ -50,7 +50,7 @@ use futures_util::future::join_all;
 use self::{limits::PUBLISH_WAIT, problem::Problem};
 use crate::{desk::Desk, feed::Feed};
 
-pub use self::{auth::Auth, guard::same_origin, openapi::openapi_json};
+pub use self::{auth::Auth, explain::decoded, guard::same_origin, openapi::openapi_json};
 
 /// What handlers share.
 pub struct Api {

@@ -3,6 +3,7 @@
 mod demo;
 mod device;
 mod journal;
+mod profile;
 mod replay;
 mod run;
 
@@ -44,6 +45,9 @@ enum Command {
     /// Enrol, list, show, revoke and enable devices on a running hub.
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// Show, check, try and import profiles: what a device's bytes mean. Needs no running hub.
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
     /// Fold the journal again and compare with what is committed.
     Replay(replay::ReplayArgs),
     /// Check or repair the journal of a hub that is stopped.
@@ -87,6 +91,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Device(command) => device::device(&cli.common.load()?, command),
+        Command::Profile(command) => profile::profile(command),
         Command::Replay(args) => replay::replay(&cli.common.load()?, &args),
         Command::Journal(command) => journal::journal(&cli.common.load()?, command),
         Command::Openapi => {

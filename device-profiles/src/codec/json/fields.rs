@@ -1,5 +1,7 @@
 //! Field maps applied to a JSON tree.
 
+use std::borrow::Cow;
+
 use crate::{
     ids::{Channel, IdError, Sku, SlotId, check_id},
     limits::{
@@ -7,7 +9,8 @@ use crate::{
         TEXT_BYTES_MAX,
     },
     profile::{
-        CellMap, Dedupe, Kind, Profile, ScanMap, StockMap, ValuesMap, WeightCells, WeightMap,
+        CellMap, Dedupe, Kind, Profile, ScanMap, ScanPaths, StockMap, ValuesMap, WeightCells,
+        WeightMap,
     },
     reading::{DecodeReject, Measurement, Reading, ScanMode, Value},
     time::parse_rfc3339_us,
@@ -22,7 +25,10 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
         profile.stream(stream).ok_or_else(|| DecodeReject::UnknownStream(stream.to_owned()))?;
     let root = Node::parse(raw)?;
     let envelope = &profile.envelope;
-    let seq = envelope.seq.as_ref().map(|p| seq(&root, p)).transpose()?.flatten();
+    let told = envelope.seq.as_ref().map(|p| seq(&root, p)).transpose()?.flatten();
+    // Only where frames are told apart by it: elsewhere every frame would claim to be the same one.
+    let default = envelope.seq_default.filter(|_| spec.dedupe == Dedupe::Seq);
+    let seq = told.or(default);
     if let (Dedupe::Seq, None, Some(pointer)) = (spec.dedupe, seq, &envelope.seq) {
         return Err(DecodeReject::Missing(pointer.as_str().to_owned()));
     }
@@ -31,10 +37,10 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
     let measurements = match &spec.kind {
         Kind::Stock(map) => vec![stock(&root, map)?],
         Kind::Weight(WeightMap { cells: WeightCells::Json(cells), .. }) => weight(&root, cells)?,
-        Kind::Scan(map) => vec![scan(&root, map)?],
+        Kind::Scan(ScanMap::Paths(map)) => vec![scan(&root, map)?],
         Kind::Values(map) => values(&root, map, stream)?,
-        // Parsing a profile lets no register stream into a JSON profile.
-        Kind::Weight(_) | Kind::Registers(_) => {
+        // Parsing a profile lets no stream of another codec into a JSON profile.
+        Kind::Weight(_) | Kind::Scan(_) | Kind::Plain(_) | Kind::Registers(_) => {
             return Err(DecodeReject::UnknownStream(stream.to_owned()));
         }
     };
@@ -196,7 +202,7 @@ fn weight(root: &Node<'_>, cells: &[CellMap]) -> Result<Vec<Measurement>, Decode
         .collect()
 }
 
-fn scan(root: &Node<'_>, map: &ScanMap) -> Result<Measurement, DecodeReject> {
+fn scan(root: &Node<'_>, map: &ScanPaths) -> Result<Measurement, DecodeReject> {
     let code = text(need(root, &map.code)?, &map.code)?.to_owned();
     if code.is_empty() || code.len() > CODE_BYTES_MAX {
         return Err(range(&map.code));
@@ -242,11 +248,8 @@ fn values(
         if members.len() > MEASUREMENTS_MAX {
             return Err(DecodeReject::TooLarge("measurements"));
         }
-        for (name, node) in members {
-            if let Some(value) = value(node, pointer, 1.0, 0.0)? {
-                found.push(named(stream, name, value)?);
-            }
-        }
+        let all = All { pointer, stream, except: &map.except };
+        all.walk(members, "", map.depth, &mut found)?;
     }
     for spec in &map.fields {
         if let Some(node) = field(root, &spec.path)
@@ -256,6 +259,45 @@ fn values(
         }
     }
     Ok(found)
+}
+
+/// The walk of `all` through an object and, as far down as the profile says, the objects in it.
+struct All<'p> {
+    pointer: &'p Pointer,
+    stream: &'p str,
+    except: &'p [String],
+}
+
+impl All<'_> {
+    fn walk(
+        &self,
+        members: &[(Cow<'_, str>, Node<'_>)],
+        above: &str,
+        depth: u8,
+        found: &mut Vec<Measurement>,
+    ) -> Result<(), DecodeReject> {
+        for (key, node) in members {
+            let name = if above.is_empty() {
+                Cow::Borrowed(&**key)
+            } else {
+                format!("{above}.{key}").into()
+            };
+            if self.except.iter().any(|except| *except == name) {
+                continue;
+            }
+            if let Node::Object(inner) = node
+                && depth > 1
+            {
+                self.walk(inner, &name, depth - 1, found)?;
+            } else if let Some(value) = value(node, self.pointer, 1.0, 0.0)? {
+                found.push(named(self.stream, &name, value)?);
+                if found.len() > MEASUREMENTS_MAX {
+                    return Err(DecodeReject::TooLarge("measurements"));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn named(stream: &str, name: &str, value: Value) -> Result<Measurement, DecodeReject> {
@@ -354,6 +396,50 @@ mod tests {
         ] {
             assert_eq!(default(stream, &raw).unwrap_err().code(), code, "{stream} {raw}");
         }
+    }
+
+    #[test]
+    fn values_below_values_are_named_by_their_way() {
+        let profile = Profile::parse(
+            "name: x\ncodec: json\nstreams:\n  s: {class: telemetry, dedupe: level, values: {all: \"\", depth: 2, except: [Time, a.z]}}\n",
+        )
+        .unwrap();
+        let frame = br#"{"Time":"now","a":{"x":1,"z":2,"deep":{"y":3}},"b":true,"list":[1]}"#;
+        let shown: Vec<_> = decode(&profile, "s", frame)
+            .unwrap()
+            .measurements
+            .into_iter()
+            .map(|m| format!("{m:?}"))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                r#"Value { name: "s.a.x", value: Number(1.0) }"#,
+                r#"Value { name: "s.b", value: Bool(true) }"#
+            ]
+        );
+        let many: Vec<String> = (0..20)
+            .map(|i| {
+                let inner: Vec<String> = (0..20).map(|j| format!("\"k{j}\":1")).collect();
+                format!("\"o{i}\":{{{}}}", inner.join(","))
+            })
+            .collect();
+        let wide = format!("{{{}}}", many.join(","));
+        assert_eq!(
+            decode(&profile, "s", wide.as_bytes()),
+            Err(DecodeReject::TooLarge("measurements"))
+        );
+    }
+
+    #[test]
+    fn a_counter_that_is_left_out_may_have_a_default() {
+        let profile = Profile::parse(
+            "name: x\ncodec: json\nenvelope: {seq: /n, seq_default: 0}\nstreams:\n  s: {class: telemetry, dedupe: seq, values: {all: \"\"}}\n  l: {class: telemetry, dedupe: level, values: {all: \"\"}}\n",
+        )
+        .unwrap();
+        assert_eq!(decode(&profile, "s", br#"{"a":1}"#).unwrap().seq, Some(0));
+        assert_eq!(decode(&profile, "s", br#"{"a":1,"n":7}"#).unwrap().seq, Some(7));
+        assert_eq!(decode(&profile, "l", br#"{"a":1}"#).unwrap().seq, None);
     }
 
     #[test]
