@@ -17,6 +17,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     directory::Directory, mqtt::Core, observe::Watch, publish::Publisher, store::PgStore, tap::Tap,
+    tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -67,6 +68,7 @@ pub struct Desk {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) endpoint: Arc<Core>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) tap: Arc<Tap>,
     pub(crate) watch: Arc<Watch>,
 }

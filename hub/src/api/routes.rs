@@ -6,8 +6,8 @@
 use actix_web::{http::Method, web};
 
 use super::{
-    accounts, commands, devices, explain, master, outside, page, permission::Permission, profiles,
-    stock,
+    accounts, certificates, commands, devices, explain, master, outside, page,
+    permission::Permission, profiles, stock,
 };
 use crate::feed::live;
 
@@ -84,6 +84,7 @@ routes! {
     GET  "/api/v1/devices/{device}/readings" DevicesRead accounts::readings
     GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
     POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential
+    POST "/api/v1/devices/{device}/certificates" DevicesWrite certificates::post
     DELETE "/api/v1/devices/{device}/credentials/{id}" DevicesWrite devices::delete_credential
 
     GET  "/api/v1/stock" StockRead stock::list

@@ -3,7 +3,7 @@
 //! Client id rule: a device `d` may use the client id `d`, or `d/` and anything: several programs on one device. An
 //! empty id is answered with `d/auto-{n}`, told to MQTT 5 clients in CONNACK.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -14,7 +14,7 @@ use super::{
     cause::{Cause, Refusal},
     codec::{Bad, Codec},
     inbound::Inflow,
-    ingress::{AckCell, AuthRefusal, Grant, Hello, Route, TopicAction, TopicRefusal},
+    ingress::{AckCell, AuthRefusal, Grant, Hello, Peer, Route, TopicAction, TopicRefusal},
     message::Message,
     outbox::{Client, Mailbox},
     packet::{ConnAck, Connect, Protocol},
@@ -58,8 +58,8 @@ pub struct Open {
 
 /// The connection a CONNECT came by.
 pub struct Caller {
-    /// Address of the peer.
-    pub peer: SocketAddr,
+    /// The other end.
+    pub peer: Peer,
     /// Its number.
     pub connection: u64,
     /// The way to it.
@@ -91,9 +91,10 @@ pub fn open(
         protocol: connect.protocol,
     };
     let grant = core.ingress.authenticate(&hello).map_err(|refusal| {
-        tracing::info!(%peer, client_id = %connect.client_id, %refusal, "CONNECT refused");
+        tracing::info!(peer = %peer.address, client_id = %connect.client_id, %refusal, "CONNECT refused");
         Cause::Refused(match refusal {
             AuthRefusal::BadCredentials => Refusal::Credentials,
+            AuthRefusal::Certificate => Refusal::Certificate,
             AuthRefusal::NotEnrolled => Refusal::NotEnrolled,
             AuthRefusal::Disabled => Refusal::Disabled,
             AuthRefusal::Unavailable => Refusal::Unavailable,
@@ -104,7 +105,7 @@ pub fn open(
     let client_id = assigned.as_deref().unwrap_or(&connect.client_id);
     let belongs = client_id.strip_prefix(&*grant.device);
     if !belongs.is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && rest.len() > 1)) {
-        tracing::info!(%peer, client_id, device = %grant.device, "CONNECT refused: the client id is not the device's");
+        tracing::info!(peer = %peer.address, client_id, device = %grant.device, "CONNECT refused: the client id is not the device's");
         return Err(Cause::Refused(Refusal::ClientId));
     }
     let testament = testament(core, &grant, connect, client_id, now)?;
