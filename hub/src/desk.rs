@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     directory::Directory, mqtt::Core, observe::Watch, publish::Publisher, refusals::RefusedCounts,
-    store::PgStore, tap::Tap,
+    store::PgStore, tap::Tap, tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -71,6 +71,7 @@ pub struct Desk {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) endpoint: Arc<Core>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) tap: Arc<Tap>,
     pub(crate) watch: Arc<Watch>,
 }

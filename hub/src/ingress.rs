@@ -16,6 +16,7 @@ use actors::{
     journal::{AckCell, AppendRefusal, Completion, Journal},
     ports::fs::RealFs,
 };
+use bytes::Bytes;
 use device_profiles::{Class, decode, ids::check_id};
 use fold::{Frame, wire};
 
@@ -130,8 +131,11 @@ impl HubIngress {
 impl Ingress for HubIngress {
     fn authenticate(&self, hello: &Hello<'_>) -> Result<Grant, AuthRefusal> {
         let name = hello.username.unwrap_or(hello.client_id);
-        let secret = hello.password.unwrap_or_default();
-        let checked = self.directory.check(name, secret);
+        let checked = match hello.peer.certificate {
+            // Whoever shows a certificate is who it says; a password beside it is not looked at, so it opens no second door.
+            Some(certificate) => self.directory.check_certificate(certificate, hello.username),
+            None => self.directory.check(name, hello.password.unwrap_or_default()),
+        };
         let refusal = match checked {
             Ok(device) => {
                 return Ok(Grant {
@@ -143,10 +147,11 @@ impl Ingress for HubIngress {
             }
             Err(Unknown::NotEnrolled) => AuthRefusal::NotEnrolled,
             Err(Unknown::Disabled) => AuthRefusal::Disabled,
+            Err(Unknown::BadCertificate) => AuthRefusal::Certificate,
             Err(Unknown::BadSecret) => AuthRefusal::BadCredentials,
             Err(Unknown::NotReady) => return Err(AuthRefusal::Unavailable),
         };
-        self.directory.note(name, hello.peer.ip().to_string(), &refusal.to_string());
+        self.directory.note(name, hello.peer.address.ip().to_string(), &refusal.to_string());
         Err(refusal)
     }
 
@@ -180,7 +185,28 @@ impl Ingress for HubIngress {
         let Some(caller) = grant.context.downcast_ref::<Caller>() else {
             return Err(PublishRefusal::NotAuthorised);
         };
-        let device = &caller.device;
+        let fresh_session = publish.clean_start && caller.first.load(Relaxed);
+        let told = Completion::Cell(Arc::clone(ack));
+        self.take(&caller.device, stream, publish.payload, fresh_session, told)?;
+        caller.first.store(false, Relaxed);
+        Ok(Accepted::Journaled)
+    }
+
+    fn refused(&self, grant: &Grant, refused: Refused) {
+        self.refusals.count(&grant.device, refused);
+    }
+}
+
+impl HubIngress {
+    /// Hands a device's frame to the journal; `told` will be told that it is durable.
+    pub fn take(
+        &self,
+        device: &Device,
+        stream: &str,
+        payload: &Bytes,
+        fresh_session: bool,
+        told: Completion,
+    ) -> Result<(), PublishRefusal> {
         let class = device.profile.stream(stream).map_or(Class::Telemetry, |s| s.class);
         let space = self.space();
         if space >= Space::ControlOnly || (space >= Space::NoTelemetry && class == Class::Telemetry)
@@ -188,7 +214,7 @@ impl Ingress for HubIngress {
             self.stats.no_space.fetch_add(1, Relaxed);
             return Err(PublishRefusal::Quota);
         }
-        let decoded = decode(&device.profile, stream, publish.payload);
+        let decoded = decode(&device.profile, stream, payload);
         let (seq, boot) = match &decoded {
             Ok(reading) => (reading.seq, reading.boot.clone()),
             Err(_) => (None, None),
@@ -199,17 +225,11 @@ impl Ingress for HubIngress {
             boot,
             seq,
             profile: device.profile.hash,
-            fresh_session: publish.clean_start && caller.first.load(Relaxed),
-            raw: publish.payload.clone(),
+            fresh_session,
+            raw: payload.clone(),
         };
-        let payload = wire::encode_frame(&device.facility, &frame);
-        let taken = self.journal.append(
-            device.shard,
-            wire::KIND_FRAME,
-            payload,
-            Completion::Cell(Arc::clone(ack)),
-        );
-        match taken {
+        let record = wire::encode_frame(&device.facility, &frame);
+        match self.journal.append(device.shard, wire::KIND_FRAME, record, told) {
             Ok(()) => {}
             Err(AppendRefusal::Full) => {
                 self.stats.queue_full.fetch_add(1, Relaxed);
@@ -218,7 +238,6 @@ impl Ingress for HubIngress {
             Err(AppendRefusal::TooLarge) => return Err(PublishRefusal::Quota),
             Err(AppendRefusal::Stopped) => return Err(PublishRefusal::Unavailable),
         }
-        caller.first.store(false, Relaxed);
         match decoded {
             Ok(reading) => {
                 self.stats.sound.fetch_add(1, Relaxed);
@@ -233,12 +252,15 @@ impl Ingress for HubIngress {
                 self.stats.unsound.fetch_add(1, Relaxed);
             }
         }
-        Ok(Accepted::Journaled)
+        Ok(())
     }
+}
 
-    fn refused(&self, grant: &Grant, refused: Refused) {
-        self.refusals.count(&grant.device, refused);
-    }
+/// Device and stream of a reading's topic.
+pub fn reading_topic(name: &str) -> Option<(&str, &str)> {
+    let (device, stream) = name.strip_prefix(TOPIC_ROOT)?.split_once('/')?;
+    (check_id(device).is_ok() && check_id(stream).is_ok() && stream != "cmd")
+        .then_some((device, stream))
 }
 
 /// Topics of a device: `stockfold/v1/{device}/{stream}` is a reading; deeper ones stay among its own clients; `cmd` is the

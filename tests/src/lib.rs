@@ -18,6 +18,7 @@
 )]
 
 mod api;
+mod brokers;
 mod device;
 mod hub;
 pub mod journal;
@@ -29,7 +30,8 @@ mod shop;
 mod wait;
 
 pub use api::{Answer, Api};
-pub use device::{Answered, Device, connect_bytes};
+pub use brokers::Broker;
+pub use device::{Answered, Device, Wire, connect_bytes};
 pub use hub::{Failed, Hub, Setup};
 pub use log::Log;
 pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};

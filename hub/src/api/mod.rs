@@ -14,6 +14,7 @@
 
 mod accounts;
 pub mod auth;
+mod certificates;
 mod commands;
 mod devices;
 mod explain;

@@ -1,10 +1,12 @@
 //! The command line. Each command is a function that ends with an exit code or an error told in words.
 
+mod acl;
 mod demo;
 mod device;
 mod journal;
 mod replay;
 mod run;
+mod tls;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -44,6 +46,9 @@ enum Command {
     /// Enrol, list, show, revoke and enable devices on a running hub.
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// The hub's certificates for TLS.
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Fold the journal again and compare with what is committed.
     Replay(replay::ReplayArgs),
     /// Check or repair the journal of a hub that is stopped.
@@ -87,6 +92,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Device(command) => device::device(&cli.common.load()?, command),
+        Command::Tls(command) => tls::tls(&cli.common.load()?, &command),
         Command::Replay(args) => replay::replay(&cli.common.load()?, &args),
         Command::Journal(command) => journal::journal(&cli.common.load()?, command),
         Command::Openapi => {
