@@ -62,6 +62,8 @@ pub struct Config {
     pub journal: Journal,
     /// Shards.
     pub shards: Shards,
+    /// TLS.
+    pub tls: Tls,
     /// Log.
     pub log: Log,
 }
@@ -80,6 +82,23 @@ pub struct Http {
 pub struct Mqtt {
     /// Address of the embedded endpoint.
     pub bind: SocketAddr,
+    /// Address of the embedded endpoint over TLS; `None` = not offered.
+    #[serde(deserialize_with = "address_or_nothing")]
+    pub tls_bind: Option<SocketAddr>,
+    /// An external broker instead of the embedded endpoint.
+    pub broker_url: Option<String>,
+    /// Client id the broker keeps the session under.
+    pub broker_client_id: String,
+    /// User name at the broker.
+    pub broker_username: Option<String>,
+    /// File with the password.
+    pub broker_password_file: Option<PathBuf>,
+    /// Authority of the broker's certificate, PEM.
+    pub broker_ca_file: Option<PathBuf>,
+    /// The hub's own client certificate at the broker, PEM.
+    pub broker_cert_file: Option<PathBuf>,
+    /// Its key, PEM.
+    pub broker_key_file: Option<PathBuf>,
     /// Connections it takes.
     pub connections_max: usize,
     /// Threads that serve connections; 0 = one for each core.
@@ -128,6 +147,20 @@ pub struct Shards {
     pub count: u16,
 }
 
+/// TLS for devices.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Certificate chain of the server, PEM; unset = the hub's own authority issues it.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key_file: Option<PathBuf>,
+    /// Further authorities whose client certificates may be enrolled, PEM.
+    pub client_ca_file: Option<PathBuf>,
+    /// Names and addresses that devices know the hub by, for the certificate its own authority issues.
+    pub names: Vec<String>,
+}
+
 /// Log.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -155,7 +188,19 @@ impl Default for Http {
 }
 impl Default for Mqtt {
     fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 1883)), connections_max: 20_000, threads: 0 }
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            tls_bind: Some(SocketAddr::from(([127, 0, 0, 1], 8883))),
+            broker_url: None,
+            broker_client_id: "stockfold".into(),
+            broker_username: None,
+            broker_password_file: None,
+            broker_ca_file: None,
+            broker_cert_file: None,
+            broker_key_file: None,
+            connections_max: 20_000,
+            threads: 0,
+        }
     }
 }
 impl Default for Series {
@@ -228,6 +273,19 @@ impl Config {
             if ok { Ok(()) } else { Err(ConfigError::Value { key, detail: detail.to_owned() }) }
         };
         let j = &self.journal;
+        need(
+            self.tls.cert_file.is_some() == self.tls.key_file.is_some(),
+            "tls.key_file",
+            "cert_file and key_file are needed together",
+        )?;
+        for name in &self.tls.names {
+            need(
+                rustls::pki_types::ServerName::try_from(name.as_str()).is_ok(),
+                "tls.names",
+                &format!("{name:?} is neither a host name nor an IP address"),
+            )?;
+        }
+        crate::broker::Settings::of(&self.mqtt)?;
         need((1..=256).contains(&self.shards.count), "shards.count", "must be 1 to 256")?;
         need((1..=3_650).contains(&j.keep_days), "journal.keep_days", "must be 1 to 3650")?;
         need(j.group_wait_us <= 100_000, "journal.group_wait_us", "must be at most 100000")?;
@@ -269,6 +327,7 @@ impl Config {
              # STOCKFOLD__HTTP__BIND=0.0.0.0:8080. Unknown keys are errors.\n\n",
         );
         let text = |s: &str| toml::Value::String(s.to_owned()).to_string();
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| text(&path.to_string_lossy()));
         out.push_str(
             "# Journal, snapshots, the private PostgreSQL and tokens. One hub a directory.\n",
         );
@@ -303,6 +362,11 @@ impl Config {
                     Some(text(&self.mqtt.bind.to_string())),
                 ),
                 (
+                    "The same over TLS; \"\" = not offered.",
+                    "tls_bind",
+                    Some(text(&self.mqtt.tls_bind.map_or(String::new(), |bind| bind.to_string()))),
+                ),
+                (
                     "Connections at once; more are refused.",
                     "connections_max",
                     Some(self.mqtt.connections_max.to_string()),
@@ -312,6 +376,33 @@ impl Config {
                     "threads",
                     Some(self.mqtt.threads.to_string()),
                 ),
+                (
+                    "An external broker, mqtt://HOST:PORT or mqtts://HOST:PORT, instead of the embedded endpoint. Who a device is, its\naccess list then decides: `stockfold device acl` writes one for Mosquitto.",
+                    "broker_url",
+                    self.mqtt.broker_url.as_deref().map(text),
+                ),
+                (
+                    "Client id that the broker keeps the hub's session under; one hub a client id.",
+                    "broker_client_id",
+                    Some(text(&self.mqtt.broker_client_id)),
+                ),
+                (
+                    "User name at the broker, and the file with its password.",
+                    "broker_username",
+                    self.mqtt.broker_username.as_deref().map(text),
+                ),
+                ("", "broker_password_file", path(&self.mqtt.broker_password_file)),
+                (
+                    "Authority of the broker's certificate, PEM; for mqtts.",
+                    "broker_ca_file",
+                    path(&self.mqtt.broker_ca_file),
+                ),
+                (
+                    "The hub's own client certificate at the broker, PEM, and its key.",
+                    "broker_cert_file",
+                    path(&self.mqtt.broker_cert_file),
+                ),
+                ("", "broker_key_file", path(&self.mqtt.broker_key_file)),
             ],
         );
         section(
@@ -373,6 +464,28 @@ impl Config {
                 Some(self.shards.count.to_string()),
             )],
         );
+        let names: Vec<String> = self.tls.names.iter().map(|name| text(name)).collect();
+        section(
+            "tls",
+            &[
+                (
+                    "Certificate chain of the server, PEM, and its key. Read again when they change.\nUnset: the hub issues its own from its own authority; `stockfold tls ca` prints what devices must trust.",
+                    "cert_file",
+                    path(&self.tls.cert_file),
+                ),
+                ("", "key_file", path(&self.tls.key_file)),
+                (
+                    "Authorities beside the hub's own whose client certificates may be enrolled for devices, PEM.",
+                    "client_ca_file",
+                    path(&self.tls.client_ca_file),
+                ),
+                (
+                    "Names and addresses that devices know the hub by, beside this machine's name and localhost;\nfor the certificate that the hub issues to itself.",
+                    "names",
+                    Some(format!("[{}]", names.join(", "))),
+                ),
+            ],
+        );
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -390,6 +503,21 @@ impl Config {
         );
         out
     }
+}
+
+/// An address, or nothing for an empty text.
+fn address_or_nothing<'de, D: serde::Deserializer<'de>>(
+    value: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(value)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        serde::de::Error::custom(format!(
+            "{text:?} is no address such as 127.0.0.1:8883, nor empty"
+        ))
+    })
 }
 
 /// Sets `section__key` of a table; the value is TOML if it parses as such, else a text.
@@ -429,9 +557,19 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back_the_same() {
-        let config = Config { data_dir: Some("/somewhere \"else\"".into()), ..Config::default() };
-        let (_dir, path) = file(&config.print());
-        assert_eq!(Config::load(Some(&path), env(&[])).unwrap(), config);
+        let plain = Config { data_dir: Some("/somewhere \"else\"".into()), ..Config::default() };
+        let mut changed = plain.clone();
+        changed.mqtt.tls_bind = None;
+        changed.tls = Tls {
+            cert_file: Some("/etc/hub.pem".into()),
+            key_file: Some("/etc/hub-key.pem".into()),
+            client_ca_file: Some("/etc/ca.pem".into()),
+            names: vec!["hub.example".into(), "192.0.2.1".into()],
+        };
+        for config in [plain, changed] {
+            let (_dir, path) = file(&config.print());
+            assert_eq!(Config::load(Some(&path), env(&[])).unwrap(), config);
+        }
     }
 
     #[test]
@@ -463,6 +601,9 @@ mod tests {
             ("STOCKFOLD__SHARDS__COUNT", "0"),
             ("STOCKFOLD__JOURNAL__ALERT_PERCENT", "99"),
             ("STOCKFOLD__JOURNAL__KEEP_DAYS", "0"),
+            ("STOCKFOLD__MQTT__TLS_BIND", "everywhere"),
+            ("STOCKFOLD__TLS__CERT_FILE", "/etc/hub.pem"),
+            ("STOCKFOLD__TLS__NAMES", "[\"no name\"]"),
         ] {
             assert!(Config::load(None, env(&[(key, value)])).is_err(), "{key}");
         }

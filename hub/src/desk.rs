@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     buses::Buses, directory::Directory, mqtt::Core, observe::Watch, publish::Publisher,
-    refusals::RefusedCounts, store::PgStore, tap::Tap,
+    refusals::RefusedCounts, store::PgStore, tap::Tap, tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -72,6 +72,7 @@ pub struct Desk {
     pub(crate) directory: Arc<Directory>,
     pub(crate) endpoint: Arc<Core>,
     pub(crate) buses: Arc<Buses>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) tap: Arc<Tap>,
     pub(crate) watch: Arc<Watch>,
 }

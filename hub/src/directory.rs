@@ -1,7 +1,8 @@
 //! The directory: who may connect, cached in memory so that a CONNECT asks no database.
 //!
 //! It is read whole and replaced whole. A device whose row changed gets a new generation: the endpoint then cuts connections
-//! that were granted under an older one, so a revoked credential ends within one reload.
+//! that were granted under an older one, so a revoked credential, or a
+//! certificate that has expired, ends within one reload.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,6 +18,7 @@ use crate::store::{
     directory::{DeviceRow, Seen},
     fault::Fault,
 };
+use crate::tls::Fingerprint;
 
 /// Names of refused devices held until they are written down; further ones are not listed.
 pub const SEEN_MAX: usize = 1_024;
@@ -57,6 +59,8 @@ pub enum Unknown {
     Disabled,
     /// The secret is wrong.
     BadSecret,
+    /// The certificate is no credential of the device.
+    BadCertificate,
     /// The directory was never read.
     NotReady,
 }
@@ -64,6 +68,7 @@ pub enum Unknown {
 #[derive(Default)]
 struct Table {
     devices: HashMap<String, Arc<Device>>,
+    certificates: HashMap<Fingerprint, Arc<Device>>,
     read: bool,
     generation: u64,
 }
@@ -115,6 +120,12 @@ impl Directory {
             fresh.insert(device.row.id.clone(), Arc::new(device));
         }
         stale.extend(old.into_keys().map(|id| (id, generation)));
+        table.certificates = fresh
+            .values()
+            .flat_map(|device| {
+                device.row.certificates.iter().map(|print| (*print, Arc::clone(device)))
+            })
+            .collect();
         table.devices = fresh;
         table.read = true;
         table.generation = generation;
@@ -142,6 +153,36 @@ impl Directory {
     /// An enrolled device, whether or not it may connect.
     pub fn device(&self, id: &str) -> Option<Arc<Device>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).devices.get(id).cloned()
+    }
+
+    /// A device that may connect, by its id.
+    pub fn find(&self, name: &str) -> Result<Arc<Device>, Unknown> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        if !table.read {
+            return Err(Unknown::NotReady);
+        }
+        let device = table.devices.get(name).ok_or(Unknown::NotEnrolled)?;
+        if device.row.revoked { Err(Unknown::Disabled) } else { Ok(Arc::clone(device)) }
+    }
+
+    /// Whose certificate this is. `name` is what the client calls itself, if it does: it must not be another device's.
+    pub fn check_certificate(
+        &self,
+        certificate: Fingerprint,
+        name: Option<&str>,
+    ) -> Result<Arc<Device>, Unknown> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        if !table.read {
+            return Err(Unknown::NotReady);
+        }
+        let device = table.certificates.get(&certificate).ok_or(Unknown::BadCertificate)?;
+        if device.row.revoked {
+            return Err(Unknown::Disabled);
+        }
+        if name.is_some_and(|name| name != device.id.as_str()) {
+            return Err(Unknown::BadCertificate);
+        }
+        Ok(Arc::clone(device))
     }
 
     /// Devices that may connect.

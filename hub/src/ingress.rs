@@ -135,7 +135,7 @@ impl HubIngress {
         if device.is_revoked() {
             return Delivered::Refused;
         }
-        match self.take(device, stream, image.into(), false, Completion::None) {
+        match self.take(device, stream, &image.into(), false, Completion::None) {
             Ok(()) => Delivered::Taken,
             Err(PublishRefusal::NotAuthorised) => Delivered::Refused,
             Err(
@@ -143,66 +143,16 @@ impl HubIngress {
             ) => Delivered::Full,
         }
     }
-
-    /// Appends a device's frame, whether or not it decodes.
-    fn take(
-        &self,
-        device: &Device,
-        stream: &str,
-        raw: Bytes,
-        fresh_session: bool,
-        told: Completion,
-    ) -> Result<(), PublishRefusal> {
-        let class = device.profile.stream(stream).map_or(Class::Telemetry, |s| s.class);
-        let space = self.space();
-        if space >= Space::ControlOnly || (space >= Space::NoTelemetry && class == Class::Telemetry)
-        {
-            self.stats.no_space.fetch_add(1, Relaxed);
-            return Err(PublishRefusal::Quota);
-        }
-        let decoded = decode(&device.profile, stream, &raw);
-        let (seq, boot) = match &decoded {
-            Ok(reading) => (reading.seq, reading.boot.clone()),
-            Err(_) => (None, None),
-        };
-        let frame = Frame {
-            device: device.id.clone(),
-            stream: stream.to_owned(),
-            boot,
-            seq,
-            profile: device.profile.hash,
-            fresh_session,
-            raw,
-        };
-        let payload = wire::encode_frame(&device.facility, &frame);
-        match self.journal.append(device.shard, wire::KIND_FRAME, payload, told) {
-            Ok(()) => {}
-            Err(AppendRefusal::Full) => {
-                self.stats.queue_full.fetch_add(1, Relaxed);
-                return Err(PublishRefusal::QueueFull);
-            }
-            Err(AppendRefusal::TooLarge) => return Err(PublishRefusal::Quota),
-            Err(AppendRefusal::Stopped) => return Err(PublishRefusal::Unavailable),
-        }
-        match decoded {
-            Ok(reading) => {
-                self.stats.sound.fetch_add(1, Relaxed);
-                let now_us = self.journal.now_us();
-                self.tap.take(&device.facility, device.id.as_str(), &reading, now_us);
-            }
-            Err(_) => {
-                self.stats.unsound.fetch_add(1, Relaxed);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Ingress for HubIngress {
     fn authenticate(&self, hello: &Hello<'_>) -> Result<Grant, AuthRefusal> {
         let name = hello.username.unwrap_or(hello.client_id);
-        let secret = hello.password.unwrap_or_default();
-        let checked = self.directory.check(name, secret);
+        let checked = match hello.peer.certificate {
+            // Whoever shows a certificate is who it says; a password beside it is not looked at, so it opens no second door.
+            Some(certificate) => self.directory.check_certificate(certificate, hello.username),
+            None => self.directory.check(name, hello.password.unwrap_or_default()),
+        };
         let refusal = match checked {
             Ok(device) => {
                 return Ok(Grant {
@@ -214,10 +164,11 @@ impl Ingress for HubIngress {
             }
             Err(Unknown::NotEnrolled) => AuthRefusal::NotEnrolled,
             Err(Unknown::Disabled) => AuthRefusal::Disabled,
+            Err(Unknown::BadCertificate) => AuthRefusal::Certificate,
             Err(Unknown::BadSecret) => AuthRefusal::BadCredentials,
             Err(Unknown::NotReady) => return Err(AuthRefusal::Unavailable),
         };
-        self.directory.note(name, hello.peer.ip().to_string(), &refusal.to_string());
+        self.directory.note(name, hello.peer.address.ip().to_string(), &refusal.to_string());
         Err(refusal)
     }
 
@@ -251,9 +202,9 @@ impl Ingress for HubIngress {
         let Some(caller) = grant.context.downcast_ref::<Caller>() else {
             return Err(PublishRefusal::NotAuthorised);
         };
-        let fresh = publish.clean_start && caller.first.load(Relaxed);
+        let fresh_session = publish.clean_start && caller.first.load(Relaxed);
         let told = Completion::Cell(Arc::clone(ack));
-        self.take(&caller.device, stream, publish.payload.clone(), fresh, told)?;
+        self.take(&caller.device, stream, publish.payload, fresh_session, told)?;
         caller.first.store(false, Relaxed);
         Ok(Accepted::Journaled)
     }
@@ -261,6 +212,72 @@ impl Ingress for HubIngress {
     fn refused(&self, grant: &Grant, refused: Refused) {
         self.refusals.count(&grant.device, refused);
     }
+}
+
+impl HubIngress {
+    /// Hands a device's frame to the journal; `told` will be told that it is durable.
+    pub fn take(
+        &self,
+        device: &Device,
+        stream: &str,
+        payload: &Bytes,
+        fresh_session: bool,
+        told: Completion,
+    ) -> Result<(), PublishRefusal> {
+        let class = device.profile.stream(stream).map_or(Class::Telemetry, |s| s.class);
+        let space = self.space();
+        if space >= Space::ControlOnly || (space >= Space::NoTelemetry && class == Class::Telemetry)
+        {
+            self.stats.no_space.fetch_add(1, Relaxed);
+            return Err(PublishRefusal::Quota);
+        }
+        let decoded = decode(&device.profile, stream, payload);
+        let (seq, boot) = match &decoded {
+            Ok(reading) => (reading.seq, reading.boot.clone()),
+            Err(_) => (None, None),
+        };
+        let frame = Frame {
+            device: device.id.clone(),
+            stream: stream.to_string(),
+            boot,
+            seq,
+            profile: device.profile.hash,
+            fresh_session,
+            raw: payload.clone(),
+        };
+        let record = wire::encode_frame(&device.facility, &frame);
+        match self.journal.append(device.shard, wire::KIND_FRAME, record, told) {
+            Ok(()) => {}
+            Err(AppendRefusal::Full) => {
+                self.stats.queue_full.fetch_add(1, Relaxed);
+                return Err(PublishRefusal::QueueFull);
+            }
+            Err(AppendRefusal::TooLarge) => return Err(PublishRefusal::Quota),
+            Err(AppendRefusal::Stopped) => return Err(PublishRefusal::Unavailable),
+        }
+        match decoded {
+            Ok(reading) => {
+                self.stats.sound.fetch_add(1, Relaxed);
+                self.tap.take(
+                    &device.facility,
+                    device.id.as_str(),
+                    &reading,
+                    self.journal.now_us(),
+                );
+            }
+            Err(_) => {
+                self.stats.unsound.fetch_add(1, Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Device and stream of a reading's topic.
+pub fn reading_topic(name: &str) -> Option<(&str, &str)> {
+    let (device, stream) = name.strip_prefix(TOPIC_ROOT)?.split_once('/')?;
+    (check_id(device).is_ok() && check_id(stream).is_ok() && stream != "cmd")
+        .then_some((device, stream))
 }
 
 /// Topics of a device: `stockfold/v1/{device}/{stream}` is a reading; deeper ones stay among its own clients; `cmd` is the

@@ -1,12 +1,14 @@
 //! The hub: composition root of Stockfold.
 //!
 //! ```text
-//!  mqtt ─► ingress ─► journal (actors) ─► stock actors ─► store ─► feed, api, page
-//!            └ directory, tap      └─► series, trim     └─► publish ─► journal
+//!  mqtt, tls ─┐
+//!     broker ─► ingress ─► journal (actors) ─► stock actors ─► store ─► feed, api, page
+//!               └ directory, tap      └─► series, trim     └─► publish ─► journal
 //! ```
 //! [`run`] puts it together, [`desk`] is the one door from HTTP to the rest, [`observe`] what it tells of itself.
 
 pub mod api;
+pub mod broker;
 pub mod buses;
 pub mod config;
 pub mod data_dir;
@@ -23,4 +25,5 @@ pub mod run;
 pub mod series;
 pub mod store;
 pub mod tap;
+pub mod tls;
 pub mod trim;

@@ -12,6 +12,8 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before anything that may make a TLS connection; only a second call could fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match cli::run(cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

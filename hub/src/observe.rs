@@ -13,10 +13,12 @@ use std::{
 use actors::guardian::{State, Status};
 
 use crate::{
+    broker::Broker,
     desk::{Check, Desk},
     ingress::{HubIngress, Space},
     mqtt::Counter,
     series::SeriesStats,
+    tls::DAY_S,
 };
 
 /// A shard whose commits lie further back than this is behind, in microseconds of hub time.
@@ -34,6 +36,8 @@ pub struct Watch {
     pub series: Arc<SeriesStats>,
     /// Ingress.
     pub ingress: Arc<HubIngress>,
+    /// The external broker, if there is one.
+    pub broker: Option<Arc<Broker>>,
 }
 
 impl Watch {
@@ -89,6 +93,31 @@ impl Watch {
         if all > 0 {
             // A bus that is away is a device's trouble and not the hub's: readings of all others go on.
             add("buses", true, format!("{up} of {all} connected"));
+        }
+        let tls = desk.tls.standing();
+        let days = (tls.server_until_s - desk.now_us() / 1_000_000).div_euclid(DAY_S);
+        add(
+            "tls",
+            tls.refused.is_none() && days >= 0,
+            match &tls.refused {
+                Some(why) => {
+                    format!("the new certificate files cannot be used, the old stay: {why}")
+                }
+                None if days < 0 => "the server's certificate has expired; replace it".into(),
+                None => format!("the server's certificate is good for {days} days"),
+            },
+        );
+        if let Some(broker) = &self.broker {
+            let (url, stats) = (broker.url(), &broker.stats);
+            let connected = stats.connected.load(Relaxed);
+            let trouble = stats.trouble();
+            let detail = match (connected, stats.holding.load(Relaxed)) {
+                (true, false) => format!("connected to {url}"),
+                (true, true) => "holds: the journal or the disk is full; the broker queues".into(),
+                (false, _) if trouble.is_empty() => format!("connecting to {url}"),
+                (false, _) => format!("not connected to {url}: {trouble}"),
+            };
+            add("broker", connected, detail);
         }
         for status in self.statuses() {
             let detail = match status.state() {
@@ -179,6 +208,53 @@ impl Watch {
             &[],
             desk.endpoint.registry.connected() as f64,
         );
+        let tls = desk.tls.standing();
+        for (certificate, until_s) in
+            [("server", tls.server_until_s), ("authority", tls.authority_until_s)]
+        {
+            out.gauge(
+                "stockfold_tls_certificate_until_seconds",
+                "Last second a certificate is good, since the Unix epoch.",
+                &[("certificate", certificate)],
+                until_s as f64,
+            );
+        }
+        out.gauge(
+            "stockfold_tls_files_refused",
+            "1 = the TLS files cannot be used and those in force stay.",
+            &[],
+            f64::from(u8::from(tls.refused.is_some())),
+        );
+        out.counter(
+            "stockfold_tls_changes_total",
+            "Times other certificates came into force.",
+            &[],
+            tls.changes,
+        );
+        if let Some(broker) = &self.broker {
+            let stats = &broker.stats;
+            for (event, value) in stats.counters() {
+                let label = [("event", event)];
+                out.counter(
+                    "stockfold_broker_events_total",
+                    "What happened at the link to the external broker.",
+                    &label,
+                    value,
+                );
+            }
+            out.gauge(
+                "stockfold_broker_connected",
+                "1 = connected and subscribed.",
+                &[],
+                f64::from(u8::from(stats.connected.load(Relaxed))),
+            );
+            out.gauge(
+                "stockfold_broker_open",
+                "Messages taken and not yet acknowledged.",
+                &[],
+                stats.open.load(Relaxed) as f64,
+            );
+        }
         let ingress = &self.ingress.stats;
         for (event, value) in [
             ("sound", &ingress.sound),

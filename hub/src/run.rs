@@ -24,7 +24,7 @@ use actors::{
     guardian::{End, Policy, Status, guard},
     journal::{Journal, Options, Threads},
     ports::{
-        clock::SystemClock,
+        clock::{Clock, SystemClock},
         fs::{Fs, RealFs},
         rng::{Rng, SplitMix},
     },
@@ -38,18 +38,20 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::{
     api::{self, Auth},
+    broker::{self, Broker},
     buses::Buses,
     config::Config,
     data_dir::DataDir,
     desk::Desk,
     directory::Directory,
     ingress::{HubIngress, Space},
-    mqtt::{Core, Limits, Listener},
+    mqtt::{Core, Limits, Listener, Secured},
     observe::Watch,
     publish::Publisher,
     series::{self, SeriesStats},
     store::{PgStore, PrivateServer},
     tap::Tap,
+    tls::{Authority, Files, Tls},
     trim,
 };
 
@@ -59,6 +61,8 @@ const HTTP_THREADS: usize = 2;
 const LOOK_MS: u64 = 1_000;
 /// Period of trimming, of the directory's own reload and of writing down refused devices, in seconds.
 const HOUSEKEEPING_S: u64 = 10;
+/// Period of the look at certificates, in seconds.
+const CERTIFICATES_S: u64 = 1;
 /// Period of making and dropping partitions, in seconds.
 const PARTITIONS_S: u64 = 3_600;
 /// Days of partitions made ahead and behind.
@@ -70,14 +74,18 @@ pub struct Hub {
     pub desk: Desk,
     /// Where the API answers.
     pub http: SocketAddr,
-    /// Where devices connect.
-    pub mqtt: SocketAddr,
+    /// Where devices connect; `None` with an external broker.
+    pub mqtt: Option<SocketAddr>,
+    /// The external broker.
+    pub broker: Option<Arc<Broker>>,
+    /// Where devices connect over TLS.
+    pub mqtt_tls: Option<SocketAddr>,
     /// The admin token, if it was made just now.
     pub new_token: Option<String>,
     /// Path and code of the one-time sign-in link.
     pub sign_in: String,
     stopper: api::Stopper,
-    listener: Listener,
+    listener: Option<Listener>,
     journal: Journal<RealFs>,
     threads: Threads,
     arbiters: Vec<Arbiter>,
@@ -144,12 +152,28 @@ async fn start_on(
 
     let buses =
         Arc::new(Buses::new(Arc::clone(&directory), Arc::clone(&ingress), Arc::clone(&rng)));
+    let broker = match broker::Settings::of(&config.mqtt)? {
+        None => None,
+        Some(settings) => {
+            let (broker, status) = Broker::start(
+                settings,
+                Arc::clone(&ingress),
+                Arc::clone(&directory),
+                Arc::clone(&rng),
+            )
+            .await?;
+            children.lock().unwrap_or_else(PoisonError::into_inner).push(status);
+            Some(Arc::new(broker))
+        }
+    };
+    let tls = Arc::new(open_tls(config, data_dir.path())?);
     let watch = Arc::new(Watch {
         children,
         database: AtomicBool::new(true),
         disk_permille: AtomicU16::new(0),
         series: Arc::new(SeriesStats::default()),
         ingress: Arc::clone(&ingress),
+        broker: broker.clone(),
     });
     let desk = Desk {
         store,
@@ -160,6 +184,7 @@ async fn start_on(
         directory,
         buses,
         endpoint: Arc::clone(&core),
+        tls: Arc::clone(&tls),
         tap,
         watch: Arc::clone(&watch),
     };
@@ -189,19 +214,24 @@ async fn start_on(
         })?;
     let (http, stopper) = (bound.address, bound.stopper());
     actix_rt::spawn(bound.run());
-    let listener =
-        Listener::bind(core, config.mqtt.bind, config.mqtt.threads).await.with_context(|| {
-            format!(
-                "cannot listen on {} for MQTT; is another program using it? ([mqtt] bind)",
-                config.mqtt.bind
-            )
-        })?;
-    let mqtt = listener.address();
-    tracing::info!(%http, %mqtt, "hub is ready");
+    let listener = match &broker {
+        Some(_) => None,
+        None => Some(listen(config, core, tls).await?),
+    };
+    let mqtt = listener.as_ref().map(Listener::address);
+    let mqtt_tls = listener.as_ref().and_then(Listener::tls_address);
+    tracing::info!(
+        %http,
+        mqtt = mqtt.map(tracing::field::display),
+        mqtt_tls = mqtt_tls.map(tracing::field::display),
+        "hub is ready"
+    );
     Ok(Hub {
         desk,
         http,
         mqtt,
+        mqtt_tls,
+        broker,
         new_token,
         sign_in: format!("/signin?code={code}"),
         stopper,
@@ -214,10 +244,27 @@ async fn start_on(
     })
 }
 
+/// Opens the embedded endpoint.
+async fn listen(config: &Config, core: Arc<Core>, tls: Arc<Tls>) -> anyhow::Result<Listener> {
+    let secured = config.mqtt.tls_bind.map(|bind| Secured { bind, tls });
+    Listener::bind(core, config.mqtt.bind, secured, config.mqtt.threads).await.map_err(
+        |(bind, error)| {
+            anyhow::Error::from(error).context(format!(
+                "cannot listen on {bind} for MQTT; is another program using it? ([mqtt] bind, tls_bind)"
+            ))
+        },
+    )
+}
+
 impl Hub {
     /// Stops: acknowledgements on their way go out, what is journaled is synced. `stop_database` for the private server too.
     pub async fn stop(self, stop_database: bool) {
-        self.listener.drain().await;
+        if let Some(broker) = &self.broker {
+            broker.stop().await;
+        }
+        if let Some(listener) = self.listener {
+            listener.drain().await;
+        }
         self.stopper.stop().await;
         self.journal.close();
         let joined = tokio::task::spawn_blocking(move || self.threads.join()).await;
@@ -271,6 +318,31 @@ fn open_journal(config: &Config, dir: &Path) -> anyhow::Result<(Journal<RealFs>,
         std::process::abort();
     })?;
     Ok((journal, threads))
+}
+
+fn open_tls(config: &Config, data_dir: &Path) -> anyhow::Result<Tls> {
+    let now_s = wall_s();
+    let authority = Authority::open(data_dir, now_s)
+        .context("the hub's own certificate authority cannot be used")?;
+    let files = Files {
+        server: config.tls.cert_file.clone().zip(config.tls.key_file.clone()),
+        client_ca: config.tls.client_ca_file.clone(),
+    };
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    names.extend(config.mqtt.tls_bind.map(|bind| bind.ip().to_string()));
+    names.extend([host.clone(), format!("{host}.local")]);
+    names.retain(|name| rustls::pki_types::ServerName::try_from(name.as_str()).is_ok());
+    names.extend(config.tls.names.iter().cloned());
+    names.sort();
+    names.dedup();
+    Tls::open(authority, files, names, now_s)
+        .context("TLS cannot be offered ([tls] cert_file, key_file, client_ca_file)")
+}
+
+/// The wall clock that certificates are judged by, in seconds since the Unix epoch; devices and rustls use theirs as well.
+fn wall_s() -> i64 {
+    SystemClock::new().wall_us().div_euclid(1_000_000)
 }
 
 /// Each shard has an arbiter of its own. Returns when every guardian runs.
@@ -434,6 +506,14 @@ fn reconcilers(
     children.push(every("partitions", Duration::from_secs(PARTITIONS_S), rng, move || {
         let d = d.clone();
         async move { keep_partitions(&d, keep_days).await.map_err(|e| e.to_string()) }
+    }));
+    let d = desk.clone();
+    children.push(every("certificates", Duration::from_secs(CERTIFICATES_S), rng, move || {
+        let tls = Arc::clone(&d.tls);
+        async move {
+            let round = tokio::task::spawn_blocking(move || tls.round(wall_s()));
+            round.await.map_err(|e| e.to_string())
+        }
     }));
     let d = desk.clone();
     let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };

@@ -113,7 +113,7 @@ async fn a_device_is_revoked_and_enabled_as_a_whole() {
     running.post("/api/v1/import", import()).await;
     let made = running.post("/api/v1/devices/reader/credentials", json!({})).await;
     let password = made["password"].as_str().unwrap();
-    let at = running.hub.mqtt;
+    let at = running.hub.mqtt.unwrap();
     let device = connect(at, "reader", password).await.unwrap();
     let (device, _) = publishes(device, STOCK, 1).await;
     let moved = |n: usize| move |page: &Value| page["items"].as_array().unwrap().len() == n;
@@ -307,12 +307,12 @@ async fn the_command_line_shows_revokes_and_enables() {
     let line = |listed: &str| listed.lines().find(|l| l.starts_with("reader")).unwrap().to_owned();
     assert!(line(&told(&run("list").await)).contains("revoked"));
     assert!(told(&run("show reader").await).contains("revoked since"));
-    assert_eq!(connect(running.hub.mqtt, "reader", password).await.err(), Some(0x8A));
+    assert_eq!(connect(running.hub.mqtt.unwrap(), "reader", password).await.err(), Some(0x8A));
     told(&run("enable reader").await);
     assert!(line(&told(&run("list --facility f1").await)).contains("enabled"));
-    connect(running.hub.mqtt, "reader", password).await.unwrap();
+    connect(running.hub.mqtt.unwrap(), "reader", password).await.unwrap();
     told(&run(&format!("revoke reader {id}")).await);
-    assert_eq!(connect(running.hub.mqtt, "reader", password).await.err(), Some(0x86));
+    assert_eq!(connect(running.hub.mqtt.unwrap(), "reader", password).await.err(), Some(0x86));
     let unknown = run("revoke nobody").await;
     assert!(!unknown.status.success());
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody"), "{unknown:?}");

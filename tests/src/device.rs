@@ -6,10 +6,30 @@ use std::{
     time::Duration,
 };
 
+use rustls::{ClientConnection, StreamOwned};
+
 use serde_json::json;
 use simulator::mqtt::packet::{self, Connect, Incoming, Publish, Version};
 
 use crate::{Login, wait::WAIT_MAX};
+
+/// What a connection runs over.
+pub trait Wire: Read + Write + Send {
+    /// Longest wait for a byte.
+    fn wait_at_most(&mut self, wait: Duration);
+}
+
+impl Wire for TcpStream {
+    fn wait_at_most(&mut self, wait: Duration) {
+        self.set_read_timeout(Some(wait)).unwrap();
+    }
+}
+
+impl Wire for StreamOwned<ClientConnection, TcpStream> {
+    fn wait_at_most(&mut self, wait: Duration) {
+        self.sock.wait_at_most(wait);
+    }
+}
 
 /// What a CONNECT was answered with.
 pub type Answered = Result<Device, u8>;
@@ -19,7 +39,7 @@ pub struct Device {
     /// Its device id.
     pub id: String,
     version: Version,
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     inbox: Vec<u8>,
     packet_id: u16,
 }
@@ -29,7 +49,12 @@ impl Device {
     pub fn dial(mqtt: SocketAddr, version: Version) -> Self {
         let stream = TcpStream::connect(mqtt).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+        Self::over(Box::new(stream), version)
+    }
+
+    /// A connection over something else, such as TLS, on which nothing was said yet.
+    pub fn over(mut stream: Box<dyn Wire>, version: Version) -> Self {
+        stream.wait_at_most(WAIT_MAX);
         Self { id: String::new(), version, stream, inbox: Vec::new(), packet_id: 0 }
     }
 
@@ -56,7 +81,13 @@ impl Device {
     ) -> Answered {
         let mut device = Self::dial(mqtt, version);
         device.id.clone_from(&login.device);
-        device.send(&connect_bytes(version, client_id, login));
+        device.hello(&connect_bytes(version, client_id, login))
+    }
+
+    /// Says hello with these bytes; the code it is refused with is the error.
+    pub fn hello(self, connect: &[u8]) -> Answered {
+        let mut device = self;
+        device.send(connect);
         match device.receive() {
             Some(Incoming::ConnAck { code: 0, .. }) => Ok(device),
             Some(Incoming::ConnAck { code, .. }) => Err(code),
@@ -103,7 +134,7 @@ impl Device {
 
     /// Whether the hub closed the connection within `wait`.
     pub fn closes_within(&mut self, wait: Duration) -> bool {
-        self.stream.set_read_timeout(Some(wait)).unwrap();
+        self.stream.wait_at_most(wait);
         let closed = loop {
             match self.stream.read(&mut [0; 256]) {
                 Ok(0) => break true,
@@ -112,7 +143,7 @@ impl Device {
                 Err(_) => break false,
             }
         };
-        self.stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+        self.stream.wait_at_most(WAIT_MAX);
         closed
     }
 

@@ -6,7 +6,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +23,9 @@ use crate::{
 /// Longest start, recovery of journal and database included.
 const START_MAX: Duration = Duration::from_secs(120);
 
+/// Longest end.
+const END_MAX: Duration = Duration::from_secs(55);
+
 /// How a hub is started.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
@@ -37,6 +40,11 @@ impl Setup {
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.env.push((format!("STOCKFOLD__{key}"), value.to_string()));
         self
+    }
+
+    /// It serves devices itself: no external broker is named.
+    fn has_endpoint(&self) -> bool {
+        !self.env.iter().any(|(key, _)| key == "STOCKFOLD__MQTT__BROKER_URL")
     }
 }
 
@@ -59,6 +67,7 @@ pub struct Hub {
     log: Log,
     http: SocketAddr,
     mqtt: SocketAddr,
+    mqtt_tls: SocketAddr,
     api: Option<Api>,
 }
 
@@ -78,8 +87,9 @@ impl Hub {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let log = Log::default();
+        let (http, mqtt, mqtt_tls) = (any, any, any);
         let mut hub =
-            Self { setup, dir, child: None, leash: None, log, http: any, mqtt: any, api: None };
+            Self { setup, dir, child: None, leash: None, log, http, mqtt, mqtt_tls, api: None };
         hub.again();
         hub
     }
@@ -121,9 +131,13 @@ impl Hub {
             let line =
                 self.log.wait_for(from, Duration::ZERO, |line| line.starts_with(word)).unwrap();
             let rest = line.split_once(before).unwrap().1;
-            rest.split('/').next().unwrap().parse().unwrap()
+            rest.split(['/', ' ']).next().unwrap().parse().unwrap()
         };
-        (self.http, self.mqtt) = (told("  API ", "http://"), told("  devices ", "mqtt://"));
+        self.http = told("  API ", "http://");
+        if self.setup.has_endpoint() {
+            self.mqtt = told("  devices ", "mqtt://");
+            self.mqtt_tls = told("  with TLS ", "mqtts://");
+        }
         let token = fs::read_to_string(self.data_dir().join("admin-token")).unwrap();
         self.api = Some(Api::new(&format!("http://{}", self.http), token.trim()));
         Ok(())
@@ -140,6 +154,7 @@ impl Hub {
             .env("STOCKFOLD__DATA_DIR", self.data_dir())
             .env("STOCKFOLD__HTTP__BIND", self.http.to_string())
             .env("STOCKFOLD__MQTT__BIND", self.mqtt.to_string())
+            .env("STOCKFOLD__MQTT__TLS_BIND", self.mqtt_tls.to_string())
             .envs(self.setup.env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -150,7 +165,12 @@ impl Hub {
     /// Runs another command of the hub's binary on the same directory.
     pub fn command(&self, args: &[&str]) -> Ran {
         let mut command = Command::new(stockfold());
-        Ran::of(command.args(args).env("STOCKFOLD__DATA_DIR", self.data_dir()))
+        Ran::of(
+            command
+                .args(args)
+                .env("STOCKFOLD__DATA_DIR", self.data_dir())
+                .env("STOCKFOLD__HTTP__BIND", self.http.to_string()),
+        )
     }
 
     /// Proves that the journal gives the committed figures, bit for bit.
@@ -172,6 +192,10 @@ impl Hub {
     pub fn mqtt(&self) -> SocketAddr {
         self.mqtt
     }
+    /// Where devices connect over TLS.
+    pub fn mqtt_tls(&self) -> SocketAddr {
+        self.mqtt_tls
+    }
     /// Where the API answers.
     pub fn http(&self) -> SocketAddr {
         self.http
@@ -191,6 +215,11 @@ impl Hub {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the hub runs").id()
+    }
+
+    /// Settings of its next start.
+    pub fn setup(&mut self) -> &mut Setup {
+        &mut self.setup
     }
 
     /// It has not ended.
@@ -218,7 +247,15 @@ impl Hub {
     /// Waits until it has ended by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let Some(mut child) = self.child.take() else { return ExitStatus::from_raw(0) };
-        let status = until("the hub ends", || child.try_wait().unwrap());
+        let began = Instant::now();
+        let status = until("the hub ends", || {
+            let ended = child.try_wait().unwrap();
+            if ended.is_none() && began.elapsed() > END_MAX {
+                self.log.show();
+                panic!("the hub did not end within {} s", END_MAX.as_secs());
+            }
+            ended
+        });
         self.leash = None;
         self.log.wait_closed();
         status

@@ -19,6 +19,7 @@
 )]
 
 mod api;
+mod brokers;
 mod device;
 mod hub;
 pub mod journal;
@@ -31,7 +32,8 @@ mod slave;
 mod wait;
 
 pub use api::{Answer, Api};
-pub use device::{Answered, Device, connect_bytes};
+pub use brokers::Broker;
+pub use device::{Answered, Device, Wire, connect_bytes};
 pub use hub::{Failed, Hub, Setup};
 pub use log::Log;
 pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
+    clippy::disallowed_methods,
     missing_docs,
     reason = "a test may panic and print"
 )]
@@ -226,6 +227,19 @@ fn links_between_documents_lead_somewhere() {
             let found = page.parent().unwrap().join(path);
             assert!(found.exists(), "{} links to {target}, which is not there", page.display());
         }
+    }
+}
+
+#[test]
+fn exceptions_for_advisories_have_an_end() {
+    let text = std::fs::read_to_string(root().join("deny.toml")).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now_us = i64::try_from(now.as_micros()).unwrap();
+    let today = device_profiles::time::format_rfc3339_us(now_us);
+    for line in text.lines().filter(|line| line.contains("id = \"RUSTSEC-")) {
+        let until = line.split_once("; until ").unwrap().1.split_once('"').unwrap().0;
+        assert_eq!(until.len(), 10, "{line}");
+        assert!(*until >= today[..10], "to be looked at again: {line}");
     }
 }
 

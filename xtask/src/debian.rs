@@ -33,9 +33,13 @@ pub const RUN: &[Need] = &[POSTGRESQL];
 /// What the tests run against.
 pub const TESTS: &[Need] = &[
     POSTGRESQL,
+    Need { package: "mosquitto", dir: "/usr/sbin", versioned: "", file: "mosquitto" },
     Need { package: "mosquitto-clients", dir: "/usr/bin", versioned: "", file: "mosquitto_pub" },
+    Need { package: "openssl", dir: "/usr/bin", versioned: "", file: "openssl" },
     Need { package: "python3-venv", dir: "/usr/lib", versioned: "python3.", file: "ensurepip" },
     Need { package: "socat", dir: "/usr/bin", versioned: "", file: "socat" },
+    Need { package: "rabbitmq-server", dir: "/usr/sbin", versioned: "", file: "rabbitmq-server" },
+    Need { package: "sslscan", dir: "/usr/bin", versioned: "", file: "sslscan" },
     Need { package: "strace", dir: "/usr/bin", versioned: "", file: "strace" },
 ];
 

@@ -52,7 +52,8 @@ pub async fn list(api: web::Data<Api>, query: Query<DeviceQuery>) -> Answer {
     Ok(HttpResponse::Ok().json(Page::of(rows, &paging, |d| [d.id.clone()])))
 }
 
-async fn found(api: &Api, device: &str) -> Result<Device, Problem> {
+/// The device of that id.
+pub(super) async fn found(api: &Api, device: &str) -> Result<Device, Problem> {
     only(api.desk.store.list_devices(None, Some(device), None, 1).await?, "device", device)
 }
 
@@ -155,20 +156,31 @@ pub async fn post_credential(api: web::Data<Api>, path: web::Path<String>) -> An
     let secret = Secret::mint()?;
     let minted = MintedCredential { id: random_id("c-")?, secret_sha256: secret.hash() };
     if !api.desk.store.add_credential(&device.id, &minted, CREDENTIALS_MAX).await? {
-        return Err(Problem::new(
-            actix_web::http::StatusCode::CONFLICT,
-            "too_many_credentials",
-            format!(
-                "Device {} has {CREDENTIALS_MAX} credentials in force. Revoke one first.",
-                device.id
-            ),
-        ));
+        return Err(too_many(&device));
     }
+    known(&api, &device).await?;
+    let password = secret.reveal().to_owned();
+    Ok(HttpResponse::Created().json(NewCredential { id: minted.id, username: device.id, password }))
+}
+
+/// The device has all the credentials it may have.
+pub(super) fn too_many(device: &Device) -> Problem {
+    Problem::new(
+        actix_web::http::StatusCode::CONFLICT,
+        "too_many_credentials",
+        format!(
+            "Device {} has {CREDENTIALS_MAX} credentials in force. Revoke one first.",
+            device.id
+        ),
+    )
+}
+
+/// Makes a device's new credential known to the endpoint, and the device to the fold.
+pub(super) async fn known(api: &Api, device: &Device) -> Result<(), Problem> {
     api.desk.credentials_changed().await;
     let facility: FacilityId = id("facility", &device.facility)?;
     api.publish(&[facility]).await;
-    let password = secret.reveal().to_owned();
-    Ok(HttpResponse::Created().json(NewCredential { id: minted.id, username: device.id, password }))
+    Ok(())
 }
 
 /// Revokes a credential and cuts the connection that uses it.

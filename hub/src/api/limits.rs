@@ -22,6 +22,8 @@ pub const CHANNELS_MAX: usize = 256;
 pub const CURSOR_BYTES_MAX: usize = 512;
 /// Credentials in force a device may have.
 pub const CREDENTIALS_MAX: i64 = 16;
+/// Bytes of a certificate chain in PEM form that is enrolled.
+pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// How long a read waits for `min_position`.
 pub const MIN_POSITION_WAIT: Duration = Duration::from_secs(1);
 /// How long a stock-changing call waits for its commit.

@@ -15,6 +15,7 @@
 mod accounts;
 pub mod auth;
 mod buses;
+mod certificates;
 mod commands;
 mod devices;
 mod explain;

@@ -6,8 +6,8 @@
 use actix_web::{http::Method, web};
 
 use super::{
-    accounts, buses, commands, devices, explain, master, outside, page, permission::Permission,
-    profiles, removal, stock,
+    accounts, buses, certificates, commands, devices, explain, master, outside, page,
+    permission::Permission, profiles, removal, stock,
 };
 use crate::feed::live;
 
@@ -92,6 +92,7 @@ routes! {
     GET  "/api/v1/devices/{device}/readings" DevicesRead accounts::readings
     GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
     POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential
+    POST "/api/v1/devices/{device}/certificates" DevicesWrite certificates::post
     DELETE "/api/v1/devices/{device}/credentials/{id}" DevicesWrite devices::delete_credential
 
     GET  "/api/v1/buses" DevicesRead buses::list

@@ -39,10 +39,13 @@ pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         clear(&dir)?;
     }
     config.data_dir = Some(dir.clone());
+    // The shop's devices use the demo's own endpoint.
+    config.mqtt.broker_url = None;
     actix_rt::System::new().block_on(async {
         let mut stop = Stop::new()?;
         free_ports(&mut config)?;
         let hub = start(&config).await?;
+        let mqtt = hub.mqtt.context("the demo has its own MQTT endpoint")?;
         greet(&hub, &dir);
         println!("\nA simulated shop moves goods now. Ctrl-C stops everything.\n");
         let mut child = Command::new(simulator)
@@ -50,7 +53,7 @@ pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
             .arg("--hub")
             .arg(format!("http://{}", hub.http))
             .arg("--mqtt")
-            .arg(hub.mqtt.to_string())
+            .arg(mqtt.to_string())
             .arg("--token-file")
             .arg(token_file(&dir))
             .stdin(Stdio::null())
@@ -109,7 +112,8 @@ fn clear(dir: &Path) -> anyhow::Result<()> {
 
 /// A demo must not fail because a port is taken: then any free one will do.
 fn free_ports(config: &mut Config) -> anyhow::Result<()> {
-    for bind in [&mut config.http.bind, &mut config.mqtt.bind] {
+    let tls = config.mqtt.tls_bind.iter_mut();
+    for bind in [&mut config.http.bind, &mut config.mqtt.bind].into_iter().chain(tls) {
         if std::net::TcpListener::bind(*bind).is_err() {
             *bind = SocketAddr::new(bind.ip(), 0);
         }

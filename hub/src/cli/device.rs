@@ -1,11 +1,18 @@
 //! `stockfold device`: devices of a running hub, through its own API.
 
-use std::process::ExitCode;
+use std::{
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Subcommand;
-use hub::{config::Config, data_dir::token_file};
+use hub::{config::Config, data_dir::token_file, tls::authority::DEVICE_DAYS};
 use serde_json::{Value, json};
+
+use super::acl::{self, Format};
 
 /// What can be done with devices.
 #[derive(Debug, Subcommand)]
@@ -41,6 +48,38 @@ pub enum DeviceCommand {
     Credential {
         /// The device.
         id: String,
+    },
+    /// Make a client certificate for a device, or enrol one that was made elsewhere. The key is made once and not kept: write it
+    /// to a file with --out, or it is printed.
+    Cert {
+        /// The device.
+        id: String,
+        /// Days it is good.
+        #[arg(long, default_value_t = DEVICE_DAYS, conflicts_with_all = ["enrol", "sha256"])]
+        days: u32,
+        /// Write ID.pem, ID-key.pem (readable by you only) and ca.pem into this directory; none of them is overwritten.
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["enrol", "sha256"])]
+        out: Option<PathBuf>,
+        /// Enrol the certificate in this PEM file instead.
+        #[arg(long, value_name = "FILE", conflicts_with = "sha256")]
+        enrol: Option<PathBuf>,
+        /// Enrol the certificate with this SHA-256 fingerprint instead (openssl x509 -fingerprint -sha256).
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<String>,
+    },
+    /// Write a broker's password file and access list for the enrolled devices, for a hub behind an external broker.
+    ///
+    /// A broker needs its own hash of each password, and the hub keeps only a hash of another kind of the passwords it made. So
+    /// each device that the password file in DIR does not have yet gets a new password for the broker, written to
+    /// new-passwords.csv: give them to the devices, then remove that file. Devices that the file has keep their password;
+    /// devices that are revoked or gone are left out. To give a device a new one, remove its line and run this again.
+    Acl {
+        /// Whose files.
+        #[arg(long, value_enum, default_value_t = Format::Mosquitto)]
+        format: Format,
+        /// Directory of the files: passwords, acl, hub-password (for [mqtt] broker_password_file), new-passwords.csv.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Revoke a device as a whole, or one of its credentials; connections end within a second.
     Revoke {
@@ -178,6 +217,26 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
             credential(&hub, &id)?;
         }
         DeviceCommand::Credential { id } => credential(&hub, &id)?,
+        DeviceCommand::Acl { format: Format::Mosquitto, out } => {
+            let devices = hub.all("/devices")?;
+            let standing = devices.iter().filter(|d| d["revoked_at"].is_null());
+            acl::write(&out, standing.map(|d| text(d, "id")))?;
+        }
+        DeviceCommand::Cert { id, out, enrol: None, sha256: None, days } => {
+            certificate(&hub, &id, days, out.as_deref())?;
+        }
+        DeviceCommand::Cert { id, enrol, sha256, .. } => {
+            let body = match enrol {
+                Some(file) => {
+                    let pem = std::fs::read_to_string(&file)
+                        .with_context(|| format!("cannot read {}", file.display()))?;
+                    json!({ "certificate": pem })
+                }
+                None => json!({ "sha256": sha256 }),
+            };
+            let made = hub.post(&format!("/devices/{id}/certificates"), &body)?;
+            tell_certificate(&made);
+        }
         DeviceCommand::Revoke { id, credential: Some(credential) } => {
             hub.delete(&format!("/devices/{id}/credentials/{credential}"))?;
             println!("Credential {credential} of device {id} is revoked.");
@@ -214,14 +273,82 @@ fn show(hub: &Hub, id: &str) -> anyhow::Result<()> {
     for (why, count) in ledger["now"][0]["refused"].as_object().into_iter().flatten() {
         println!("refused      {count} publishes, {why}, since the hub started");
     }
-    println!("\n{:<16} {:<28} revoked", "credential", "made");
+    println!(
+        "\n{:<16} {:<12} {:<28} {:<28} {:<28} certificate",
+        "credential", "kind", "made", "ends", "revoked"
+    );
     for c in hub.all(&format!("/devices/{id}/credentials"))? {
         println!(
-            "{:<16} {:<28} {}",
+            "{:<16} {:<12} {:<28} {:<28} {:<28} {}",
             text(&c, "id"),
+            text(&c, "kind"),
             text(&c, "created_at"),
-            text(&c, "revoked_at")
+            text(&c, "expires_at"),
+            text(&c, "revoked_at"),
+            text(&c, "sha256")
         );
+    }
+    Ok(())
+}
+
+fn tell_certificate(made: &Value) {
+    println!("credential  {}", text(made, "id"));
+    println!("sha256      {}", text(made, "sha256"));
+    println!("ends        {}", text(made, "expires_at"));
+}
+
+/// Has a certificate made. The files are opened first: a key that cannot be written down would be lost.
+fn certificate(hub: &Hub, id: &str, days: u32, out: Option<&Path>) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    if let Some(dir) = out {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let names = [
+            ("certificate", format!("{id}.pem")),
+            ("key", format!("{id}-key.pem")),
+            ("ca", "ca.pem".into()),
+        ];
+        for (part, name) in names {
+            let path = dir.join(name);
+            let mode = if part == "key" { 0o600 } else { 0o644 };
+            // The authority's certificate is the same for every device of the hub.
+            let may_be_there = part == "ca";
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(may_be_there)
+                .truncate(false)
+                .create_new(!may_be_there)
+                .mode(mode)
+                .open(&path)
+                .with_context(|| {
+                    format!("cannot write {}; no certificate was made", path.display())
+                })?;
+            files.push((part, path, file));
+        }
+    }
+    let made = match hub.post(&format!("/devices/{id}/certificates"), &json!({ "days": days })) {
+        Ok(made) => made,
+        Err(error) => {
+            for (_, path, _) in files.iter().filter(|(part, ..)| *part != "ca") {
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(error);
+        }
+    };
+    tell_certificate(&made);
+    if files.is_empty() {
+        println!("\nThe certificate, its key (shown this once), and the authority to trust:\n");
+        for part in ["certificate", "key", "ca"] {
+            print!("{}", text(&made, part));
+        }
+    }
+    for (part, path, mut file) in files {
+        file.set_len(0)
+            .and_then(|()| file.write_all(text(&made, part).as_bytes()))
+            .and_then(|()| file.sync_all())
+            .with_context(|| {
+                format!("cannot write {}; revoke the credential and try again", path.display())
+            })?;
+        println!("{part:<11} {}", path.display());
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! The command line. Each command is a function that ends with an exit code or an error told in words.
 
+mod acl;
 mod demo;
 mod device;
 mod journal;
 mod profile;
 mod replay;
 mod run;
+mod tls;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -48,6 +50,9 @@ enum Command {
     /// Show, check, try and import profiles: what a device's bytes mean. Needs no running hub.
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
+    /// The hub's certificates for TLS.
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Fold the journal again and compare with what is committed.
     Replay(replay::ReplayArgs),
     /// Check or repair the journal of a hub that is stopped.
@@ -92,6 +97,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Device(command) => device::device(&cli.common.load()?, command),
         Command::Profile(command) => profile::profile(command),
+        Command::Tls(command) => tls::tls(&cli.common.load()?, &command),
         Command::Replay(args) => replay::replay(&cli.common.load()?, &args),
         Command::Journal(command) => journal::journal(&cli.common.load()?, command),
         Command::Openapi => {

@@ -71,7 +71,15 @@ pub fn greet(hub: &Hub, data_dir: &Path) {
         hub.http, hub.sign_in
     );
     println!("  API       http://{}/api/v1", hub.http);
-    println!("  devices   mqtt://{}", hub.mqtt);
+    if let Some(mqtt) = hub.mqtt {
+        println!("  devices   mqtt://{mqtt}");
+    }
+    if let Some(broker) = &hub.broker {
+        println!("  devices   through the broker {}", broker.url());
+    }
+    if let Some(tls) = hub.mqtt_tls {
+        println!("  with TLS  mqtts://{tls}   (what devices must trust: stockfold tls ca)");
+    }
     match &hub.new_token {
         // Not into a log that others may read.
         Some(token) if std::io::stdout().is_terminal() => println!(

@@ -52,6 +52,8 @@ pub enum Cause {
 pub enum Refusal {
     /// User name or password.
     Credentials,
+    /// Client certificate.
+    Certificate,
     /// Not enrolled.
     NotEnrolled,
     /// Disabled or revoked.
@@ -85,6 +87,9 @@ impl Refusal {
     fn told(self) -> (u8, &'static str) {
         match self {
             Refusal::Credentials => (reason::CREDENTIALS, "user name or password is wrong"),
+            Refusal::Certificate => {
+                (reason::NOT_AUTHORISED, "client certificate is not enrolled for this device")
+            }
             Refusal::NotEnrolled => {
                 (reason::NOT_AUTHORISED, "device is not enrolled: enrol it in the hub first")
             }
@@ -109,6 +114,7 @@ impl Refusal {
     fn counter(self) -> Counter {
         match self {
             Refusal::Credentials => Counter::RefusedCredentials,
+            Refusal::Certificate => Counter::RefusedCertificate,
             Refusal::NotEnrolled => Counter::RefusedNotEnrolled,
             Refusal::Disabled => Counter::RefusedDisabled,
             Refusal::ClientId => Counter::RefusedClientId,

@@ -9,7 +9,6 @@
 
 use std::{
     cell::RefCell,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -28,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Core,
+    Core, Peer,
     cause::Cause,
     inbound::Wait,
     limits::{LINGER_BYTES_MAX, MAILBOX_MESSAGES_MAX, READ_BYTES_MAX},
@@ -105,7 +104,7 @@ pub struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
     /// Starts a connection on the current arbiter.
-    pub fn start_on(core: Arc<Core>, stream: S, peer: SocketAddr, permit: Permit) {
+    pub fn start_on(core: Arc<Core>, stream: S, peer: Peer, permit: Permit) {
         Self::create(move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
             let now = Instant::now();
@@ -303,8 +302,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Connection<S> {
             }
         }
         match Pin::new(&mut self.stream).poll_flush(task)? {
-            Poll::Ready(()) | Poll::Pending => Ok(()),
+            Poll::Ready(()) => self.stuck_at = None,
+            // TLS keeps records of its own that the socket has not taken yet.
+            Poll::Pending => {
+                self.stuck_at.get_or_insert(now);
+            }
         }
+        Ok(())
     }
 
     fn end(&mut self, cause: Cause, task: &mut Task<'_>, now: Instant) -> Poll<()> {

@@ -3,7 +3,7 @@
 //! Client id rule: a device `d` may use the client id `d`, or `d/` and anything: several programs on one device. An
 //! empty id is answered with `d/auto-{n}`, told to MQTT 5 clients in CONNACK.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -14,7 +14,7 @@ use super::{
     cause::{Cause, Refusal},
     codec::{Bad, Codec},
     inbound::Inflow,
-    ingress::{AckCell, AuthRefusal, Grant, Hello, Route, TopicAction, TopicRefusal},
+    ingress::{AckCell, AuthRefusal, Grant, Hello, Peer, Route, TopicAction, TopicRefusal},
     message::Message,
     outbox::{Client, Mailbox},
     packet::{ConnAck, Connect, Protocol},
@@ -58,8 +58,8 @@ pub struct Open {
 
 /// The connection a CONNECT came by.
 pub struct Caller {
-    /// Address of the peer.
-    pub peer: SocketAddr,
+    /// The other end.
+    pub peer: Peer,
     /// Its number.
     pub connection: u64,
     /// The way to it.
@@ -75,7 +75,7 @@ pub fn open(
     now: Instant,
     out: &mut BytesMut,
 ) -> Result<Box<Open>, Cause> {
-    let peer = caller.peer;
+    let peer = caller.peer.address;
     admit(core, codec, connect, caller, now, out).inspect_err(|cause| {
         if cause.counter().is_some_and(|counter| core.hush.admits(counter)) {
             let client_id = &*connect.client_id;
@@ -112,6 +112,7 @@ fn admit(
     let grant = core.ingress.authenticate(&hello).map_err(|refusal| {
         Cause::Refused(match refusal {
             AuthRefusal::BadCredentials => Refusal::Credentials,
+            AuthRefusal::Certificate => Refusal::Certificate,
             AuthRefusal::NotEnrolled => Refusal::NotEnrolled,
             AuthRefusal::Disabled => Refusal::Disabled,
             AuthRefusal::Unavailable => Refusal::Unavailable,

@@ -9,7 +9,24 @@ use bytes::Bytes;
 
 pub use actors::journal::AckCell;
 
+use crate::tls::Fingerprint;
+
 pub use super::packet::{Properties, Protocol, Qos};
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The client certificate whose key it proved to have: chain and validity are checked, whose it is, is not.
+    pub certificate: Option<Fingerprint>,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, certificate: None }
+    }
+}
 
 /// Who says hello.
 #[derive(Clone, Copy)]
@@ -20,8 +37,8 @@ pub struct Hello<'a> {
     pub username: Option<&'a str>,
     /// Password: the credential's secret. Never log it.
     pub password: Option<&'a [u8]>,
-    /// Address of the peer.
-    pub peer: SocketAddr,
+    /// Where from, and with which certificate.
+    pub peer: Peer,
     /// Protocol it speaks.
     pub protocol: Protocol,
 }
@@ -63,6 +80,9 @@ pub enum AuthRefusal {
     /// User name or password missing or wrong.
     #[error("user name or password is wrong")]
     BadCredentials,
+    /// The client certificate is no credential of the device.
+    #[error("the client certificate is not enrolled for this device")]
+    Certificate,
     /// No such device.
     #[error("the device is not enrolled")]
     NotEnrolled,

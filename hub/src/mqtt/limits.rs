@@ -36,6 +36,10 @@ pub struct Limits {
     pub connects_burst_per_device_max: u32,
     /// From accept to a complete CONNECT, milliseconds.
     pub connect_deadline_ms: u64,
+    /// TLS handshakes at once; the next socket is closed.
+    pub handshakes_max: usize,
+    /// From accept to a complete TLS handshake, milliseconds; CONNECT's deadline begins after it.
+    pub handshake_ms_max: u64,
     /// Longest keep-alive granted to an MQTT 5 client, seconds (Server Keep Alive); 3.1.1 clients keep their own.
     pub keep_alive_seconds_max: u16,
     /// A refused client may take this long to read its DISCONNECT, milliseconds.
@@ -107,6 +111,8 @@ impl Default for Limits {
             connects_per_minute_per_device_max: 60,
             connects_burst_per_device_max: 30,
             connect_deadline_ms: 10_000,
+            handshakes_max: 2_048,
+            handshake_ms_max: 5_000,
             keep_alive_seconds_max: 1_200,
             linger_ms_max: 1_000,
             write_stall_ms_max: 30_000,

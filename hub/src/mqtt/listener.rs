@@ -27,8 +27,10 @@ use super::{
     connection::{Connection, Permit},
     limits::{ADDRESSES_MAX, Limits},
     meter::Meter,
+    secure,
     stats::Counter,
 };
+use crate::tls::Tls;
 
 /// Wait after a failed accept (out of file descriptors), milliseconds.
 const ACCEPT_RETRY_MS: u64 = 50;
@@ -77,10 +79,19 @@ impl Addresses {
     }
 }
 
+/// The TLS port of an endpoint.
+pub struct Secured {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// What its handshakes use.
+    pub tls: Arc<Tls>,
+}
+
 /// A running endpoint. Dropping it stops accepting; connections go on until `drain` or the end of the process.
 pub struct Listener {
     core: Arc<Core>,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     open: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
@@ -88,14 +99,24 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds and serves with `arbiters` threads (0 = one for each core). Must be called within an actix system.
+    /// Binds and serves with `arbiters` threads (0 = one for each core), over TLS too when that is given. An error names the
+    /// address. Must be called within an actix system.
     pub async fn bind(
         core: Arc<Core>,
         address: SocketAddr,
+        secured: Option<Secured>,
         arbiters: usize,
-    ) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
+    ) -> Result<Self, (SocketAddr, std::io::Error)> {
+        let (listener, address) = listen(address).await?;
+        let mut tls_address = None;
+        let secured = match secured {
+            None => None,
+            Some(Secured { bind, tls }) => {
+                let (listener, address) = listen(bind).await?;
+                tls_address = Some(address);
+                Some((listener, tls))
+            }
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if arbiters == 0 { cores } else { arbiters };
         let arbiters: Vec<_> = (0..count).map(|_| Arbiter::new()).collect();
@@ -105,16 +126,22 @@ impl Listener {
         let accepting = actix_rt::spawn(accept(
             Arc::clone(&core),
             listener,
+            secured,
             handles,
             Arc::clone(&open),
             stopped,
         ));
-        Ok(Self { core, address, open, stop, accepting, arbiters })
+        Ok(Self { core, address, tls_address, open, stop, accepting, arbiters })
     }
 
     /// Address it is bound to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Address of its TLS port.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// What its connections share: registry, stats, limits.
@@ -127,7 +154,7 @@ impl Listener {
         self.open.load(Relaxed)
     }
 
-    /// Serves a stream that somebody else accepted (TLS, tests) on the current arbiter; `false` = too many connections.
+    /// Serves a stream that somebody else accepted on the current arbiter; `false` = too many connections.
     pub fn serve<S>(&self, stream: S, peer: SocketAddr) -> bool
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -137,7 +164,7 @@ impl Listener {
             return false;
         };
         self.core.stats.count(Counter::Accepted);
-        Connection::start_on(Arc::clone(&self.core), stream, peer, permit);
+        Connection::start_on(Arc::clone(&self.core), stream, peer.into(), permit);
         true
     }
 
@@ -171,9 +198,29 @@ impl Listener {
     }
 }
 
+async fn listen(
+    bind: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), (SocketAddr, std::io::Error)> {
+    let listener = TcpListener::bind(bind).await.map_err(|error| (bind, error))?;
+    let address = listener.local_addr().map_err(|error| (bind, error))?;
+    Ok((listener, address))
+}
+
+type Incoming = std::io::Result<(TcpStream, SocketAddr)>;
+
+/// The next socket of the TLS port; never, when there is none.
+async fn accept_secured(secured: Option<&(TcpListener, Arc<Tls>)>) -> (Incoming, Option<Arc<Tls>>) {
+    match secured {
+        Some((listener, tls)) => (listener.accept().await, Some(Arc::clone(tls))),
+        None => std::future::pending().await,
+    }
+}
+
+/// One loop for both ports, so that they share every limit.
 async fn accept(
     core: Arc<Core>,
     listener: TcpListener,
+    secured: Option<(TcpListener, Arc<Tls>)>,
     arbiters: Vec<ArbiterHandle>,
     open: Arc<AtomicUsize>,
     mut stopped: watch::Receiver<bool>,
@@ -183,8 +230,9 @@ async fn accept(
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut turns = arbiters.iter().cycle();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (accepted, tls) = tokio::select! {
+            accepted = listener.accept() => (accepted, None),
+            accepted = accept_secured(secured.as_ref()) => accepted,
             _ = sweep.tick() => {
                 core.sweep(Instant::now());
                 continue;
@@ -209,7 +257,7 @@ async fn accept(
         };
         core.stats.count(Counter::Accepted);
         let Some(arbiter) = turns.next() else { return };
-        if let Err(error) = deal(&core, stream, peer, permit, arbiter) {
+        if let Err(error) = deal(&core, tls, stream, peer, permit, arbiter) {
             tracing::debug!(%error, %peer, "connection lost before it was served");
         }
     }
@@ -218,6 +266,7 @@ async fn accept(
 /// Moves a socket to an arbiter's own reactor.
 fn deal(
     core: &Arc<Core>,
+    tls: Option<Arc<Tls>>,
     stream: TcpStream,
     peer: SocketAddr,
     permit: Permit,
@@ -227,7 +276,12 @@ fn deal(
     let stream = stream.into_std()?;
     let core = Arc::clone(core);
     arbiter.spawn_fn(move || match TcpStream::from_std(stream) {
-        Ok(stream) => Connection::start_on(core, stream, peer, permit),
+        Ok(stream) => match tls {
+            None => Connection::start_on(core, stream, peer.into(), permit),
+            Some(tls) => {
+                actix_rt::spawn(secure::serve(core, tls, stream, peer, permit));
+            }
+        },
         Err(error) => tracing::warn!(%error, %peer, "socket not usable"),
     });
     Ok(())

@@ -1,7 +1,8 @@
-//! The embedded MQTT endpoint: 3.1.1 and 5.0 on one port, for the devices of this hub.
+//! The embedded MQTT endpoint: 3.1.1 and 5.0 on one port, with TLS on another, for the devices of this hub.
 //!
 //! ```text
 //! listener ─ accepts, limits, deals sockets to arbiters
+//!    ├─ secure ─ TLS handshake, for sockets of the TLS port
 //!    └─ connection (actor, one per socket) ─ reads, writes, one timer
 //!          └─ session (no I/O) ─ handshake, inbound ── ingress (port: credentials, topics, journal)
 //!                └─ registry ─ clients, subscriptions, retained messages, wills
@@ -27,6 +28,7 @@ pub mod outbox;
 pub mod packet;
 pub mod registry;
 pub mod retained;
+pub mod secure;
 pub mod session;
 pub mod stats;
 pub mod subscriptions;
@@ -40,16 +42,17 @@ use std::{
 use tokio::time::Instant;
 
 pub use ingress::{
-    Accepted, AckCell, AuthRefusal, Grant, Hello, Inbound, Ingress, Protocol, PublishRefusal, Qos,
-    Refused, Route, Settled, TopicAction, TopicRefusal,
+    Accepted, AckCell, AuthRefusal, Grant, Hello, Inbound, Ingress, Peer, Protocol, PublishRefusal,
+    Qos, Refused, Route, Settled, TopicAction, TopicRefusal,
 };
 pub use limits::Limits;
-pub use listener::Listener;
+pub use listener::{Listener, Secured};
 pub use registry::{PublishError, Registry};
 pub use stats::{Counter, Stats};
 
 use hush::Hush;
 use registry::DueWill;
+use secure::Handshakes;
 
 /// What all connections of an endpoint share.
 pub struct Core {
@@ -59,6 +62,8 @@ pub struct Core {
     pub stats: Arc<Stats>,
     /// Clients.
     pub registry: Registry,
+    /// TLS handshakes.
+    pub handshakes: Handshakes,
     /// The rest of the hub.
     pub ingress: Arc<dyn Ingress>,
     /// The log's patience with refusals.
@@ -70,7 +75,8 @@ impl Core {
     pub fn new(limits: Limits, ingress: Arc<dyn Ingress>, now: Instant) -> Arc<Self> {
         let (limits, stats) = (Arc::new(limits), Arc::new(Stats::default()));
         let registry = Registry::new(Arc::clone(&limits), Arc::clone(&stats), now);
-        Arc::new(Self { limits, stats, registry, ingress, hush: Hush::new(now) })
+        let (handshakes, hush) = (Handshakes::new(now), Hush::new(now));
+        Arc::new(Self { limits, stats, registry, handshakes, ingress, hush })
     }
 
     /// Publishes a will the way its device would have published it.

@@ -6,7 +6,7 @@
 //! Invariants: nothing is answered before CONNECT but with CONNACK or silence; a PUBACK or PUBREC is written only when
 //! the publish's append is durable; no input makes it panic or grow beyond the limits.
 
-use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use super::{
     codec::{Bad, Codec},
     handshake::{self, Caller, Open},
     inbound::Wait,
-    ingress::{AckCell, TopicAction, TopicRefusal},
+    ingress::{AckCell, Peer, TopicAction, TopicRefusal},
     limits::CONNECT_BYTES_MAX,
     outbox::{Control, Mailbox, Outgoing},
     packet::{Ack, Packet, Protocol, Publish, RetainHandling, Subscription, reason},
@@ -47,7 +47,7 @@ enum Phase {
 pub struct Session {
     core: Arc<Core>,
     connection: u64,
-    peer: SocketAddr,
+    peer: Peer,
     codec: Codec,
     phase: Phase,
     heard_at: Instant,
@@ -59,7 +59,7 @@ impl Session {
     pub fn new(
         core: Arc<Core>,
         connection: u64,
-        peer: SocketAddr,
+        peer: Peer,
         mailbox: Box<dyn Mailbox>,
         now: Instant,
     ) -> Self {
@@ -326,7 +326,7 @@ impl Session {
         if let Some((code, text)) = cause.told() {
             self.codec.disconnect(code, text, out);
         }
-        tracing::debug!(client_id = %open.client.id, peer = %self.peer, ?cause, "connection ends");
+        tracing::debug!(client_id = %open.client.id, peer = %self.peer.address, ?cause, "connection ends");
         let client_id = Arc::clone(&open.client.id);
         let session_goes_on = if let Cause::TakenOver { session_ends } = cause {
             !session_ends

@@ -32,6 +32,8 @@ counters! {
     Closed => "closed",
     /// Connections that ended by a panic of ours.
     Panicked => "panicked",
+    /// TLS handshakes that succeeded.
+    TlsHandshakes => "tls_handshakes",
     /// Packets in.
     PacketsIn => "packets_in",
     /// Bytes in.
@@ -82,10 +84,32 @@ counters! {
     RefusedConnectionLimit => "refused_connection_limit",
     /// Refused at accept: too many connects from one address.
     RefusedAddressRate => "refused_address_rate",
+    /// TLS: too many handshakes at once.
+    RefusedTlsLimit => "refused_tls_limit",
+    /// TLS: the handshake was not complete in time.
+    RefusedTlsTimeout => "refused_tls_timeout",
+    /// TLS: no TLS at all, such as plain MQTT.
+    RefusedTlsNotTls => "refused_tls_not_tls",
+    /// TLS: no version or cipher in common.
+    RefusedTlsIncompatible => "refused_tls_incompatible",
+    /// TLS: the client's certificate is expired or not yet good.
+    RefusedTlsCertificateExpired => "refused_tls_certificate_expired",
+    /// TLS: the client's certificate comes from an unknown authority.
+    RefusedTlsCertificateForeign => "refused_tls_certificate_foreign",
+    /// TLS: the client's certificate is not usable for another reason.
+    RefusedTlsCertificate => "refused_tls_certificate",
+    /// TLS: the client does not believe the server's certificate.
+    RefusedTlsDistrusted => "refused_tls_distrusted",
+    /// TLS: the client went away in the handshake.
+    RefusedTlsClosed => "refused_tls_closed",
+    /// TLS: the handshake failed for another reason.
+    RefusedTlsOther => "refused_tls_other",
     /// Cut: no complete CONNECT in time.
     RefusedConnectTimeout => "refused_connect_timeout",
     /// Refused: user name or password.
     RefusedCredentials => "refused_credentials",
+    /// Refused: the client certificate is no credential of the device.
+    RefusedCertificate => "refused_certificate",
     /// Refused: device not enrolled.
     RefusedNotEnrolled => "refused_not_enrolled",
     /// Refused: device disabled.

@@ -7,6 +7,7 @@ use sqlx::{FromRow, Row};
 use utoipa::ToSchema;
 
 use super::{PgStore, fault::Fault, master::MintedCredential, told::hex, when::When};
+use crate::tls::Fingerprint;
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -20,6 +21,12 @@ pub struct Credential {
     pub id: String,
     /// The MQTT username: the device's id.
     pub username: String,
+    /// `secret` (a password) or `certificate`.
+    pub kind: String,
+    /// SHA-256 of a certificate, 64 hex digits.
+    pub sha256: Option<String>,
+    /// When a certificate ends, if that is known.
+    pub expires_at: Option<When>,
     /// When it was made.
     pub created_at: When,
     /// Since when it is not accepted.
@@ -58,6 +65,17 @@ pub enum KeyState {
     Other,
 }
 
+/// What came of adding a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// It is a credential now.
+    Yes,
+    /// The device has too many credentials.
+    TooMany,
+    /// It is a standing credential already, of this device or another.
+    Taken,
+}
+
 impl PgStore {
     /// Adds a credential unless the device has `most` in force already; false then.
     pub async fn add_credential(
@@ -80,6 +98,41 @@ impl PgStore {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Adds a certificate as a credential, unless the device has `most` credentials in force already or the certificate is one
+    /// of a device.
+    pub async fn add_certificate(
+        &self,
+        device: &str,
+        id: &str,
+        certificate: Fingerprint,
+        expires_at: Option<When>,
+        most: i64,
+    ) -> Result<Added> {
+        let row = sqlx::query(
+            "WITH room AS (
+                 SELECT (SELECT count(*) FROM credential WHERE device = $2 AND revoked_at IS NULL) < $5 AS is_there
+             ), added AS (
+                 INSERT INTO credential (id, device, secret_sha256, kind, expires_at)
+                 SELECT $1, $2, $3, 'certificate', $4 FROM room WHERE is_there
+                 ON CONFLICT (secret_sha256) WHERE kind = 'certificate' AND revoked_at IS NULL DO NOTHING
+                 RETURNING id
+             )
+             SELECT EXISTS (SELECT 1 FROM added) AS added, is_there FROM room",
+        )
+        .bind(id)
+        .bind(device)
+        .bind(certificate.0.as_slice())
+        .bind(expires_at)
+        .bind(most)
+        .fetch_one(self.pool())
+        .await?;
+        Ok(match (row.try_get("added")?, row.try_get("is_there")?) {
+            (true, _) => Added::Yes,
+            (false, true) => Added::Taken,
+            (false, false) => Added::TooMany,
+        })
+    }
+
     /// Credentials of a device after an id.
     pub async fn list_credentials(
         &self,
@@ -88,7 +141,8 @@ impl PgStore {
         limit: i64,
     ) -> Result<Vec<Credential>> {
         Ok(sqlx::query_as(
-            "SELECT id, device AS username, created_at, revoked_at FROM credential
+            "SELECT id, device AS username, kind, CASE kind WHEN 'certificate' THEN encode(secret_sha256, 'hex') END AS sha256,
+                    expires_at, created_at, revoked_at FROM credential
              WHERE device = $1 AND ($2::text IS NULL OR id > $2) ORDER BY id LIMIT $3",
         )
         .bind(device)

@@ -3,6 +3,7 @@
 use sqlx::Row;
 
 use super::{PgStore, fault::Fault};
+use crate::tls::Fingerprint;
 
 /// A device as the endpoint needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct DeviceRow {
     pub revoked: bool,
     /// SHA-256 of each credential that stands.
     pub secrets: Vec<[u8; 32]>,
+    /// Each certificate that stands and has not expired.
+    pub certificates: Vec<Fingerprint>,
 }
 
 /// A device that tried to connect.
@@ -45,7 +48,10 @@ impl PgStore {
                               WHERE p.name = d.profile OR encode(p.hash, 'hex') = d.profile
                               ORDER BY p.created_at DESC LIMIT 1), '') AS profile,
                     coalesce((SELECT array_agg(c.secret_sha256 ORDER BY c.id) FROM credential c
-                              WHERE c.device = d.id AND c.revoked_at IS NULL), '{}') AS secrets
+                              WHERE c.device = d.id AND c.revoked_at IS NULL AND c.kind = 'secret'), '{}') AS secrets,
+                    coalesce((SELECT array_agg(c.secret_sha256 ORDER BY c.id) FROM credential c
+                              WHERE c.device = d.id AND c.revoked_at IS NULL AND c.kind = 'certificate'
+                                AND (c.expires_at IS NULL OR c.expires_at > now())), '{}') AS certificates
              FROM device d JOIN facility f ON f.id = d.facility WHERE d.retired_at IS NULL ORDER BY d.id",
         )
         .fetch_all(self.pool())
@@ -53,6 +59,7 @@ impl PgStore {
         rows.iter()
             .map(|row| {
                 let secrets: Vec<Vec<u8>> = row.try_get("secrets")?;
+                let certificates: Vec<Vec<u8>> = row.try_get("certificates")?;
                 Ok(DeviceRow {
                     id: row.try_get("id")?,
                     facility: row.try_get("facility")?,
@@ -60,6 +67,10 @@ impl PgStore {
                     profile: row.try_get("profile")?,
                     revoked: row.try_get("revoked")?,
                     secrets: secrets.into_iter().filter_map(|s| s.try_into().ok()).collect(),
+                    certificates: certificates
+                        .into_iter()
+                        .filter_map(|c| c.try_into().ok().map(Fingerprint))
+                        .collect(),
                 })
             })
             .collect::<Result<_, sqlx::Error>>()

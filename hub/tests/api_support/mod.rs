@@ -54,6 +54,7 @@ impl Running {
         let mut config = Config { data_dir: Some(dir.path().to_owned()), ..Config::default() };
         config.http.bind = "127.0.0.1:0".parse().unwrap();
         config.mqtt.bind = "127.0.0.1:0".parse().unwrap();
+        config.mqtt.tls_bind = None;
         let hub = hub::run::start(&config).await.unwrap();
         let token = std::fs::read_to_string(dir.path().join("admin-token")).unwrap();
         Self { hub, token: token.trim().to_owned(), dir }

@@ -356,7 +356,7 @@ impl Peer {
         let mailbox = Box::new(Posted(Arc::clone(&posted)));
         let connection = core.registry.next_connection();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let session = Session::new(Arc::clone(core), connection, peer, mailbox, now);
+        let session = Session::new(Arc::clone(core), connection, peer.into(), mailbox, now);
         Self { session, input: BytesMut::new(), now, posted, out: BytesMut::new() }
     }
 
@@ -426,7 +426,7 @@ impl Server {
             actix_rt::System::new().block_on(async move {
                 let core = Core::new(limits, port, Instant::now());
                 let any = SocketAddr::from(([127, 0, 0, 1], 0));
-                let listener = Listener::bind(core, any, 2).await.unwrap();
+                let listener = Listener::bind(core, any, None, 2).await.unwrap();
                 told.send((listener.address(), Arc::clone(listener.core()))).unwrap();
                 let _ = stopped.await;
                 listener.drain().await;

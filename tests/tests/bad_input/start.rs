@@ -85,12 +85,13 @@ fn a_port_in_use_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let mut hub = Hub::start();
     assert!(hub.stop().success());
-    for key in ["STOCKFOLD__HTTP__BIND", "STOCKFOLD__MQTT__BIND"] {
+    for key in ["STOCKFOLD__HTTP__BIND", "STOCKFOLD__MQTT__BIND", "STOCKFOLD__MQTT__TLS_BIND"] {
         let mut command = Command::new(stockfold());
         command.arg("run").env("STOCKFOLD__DATA_DIR", hub.data_dir());
         command
             .env("STOCKFOLD__HTTP__BIND", "127.0.0.1:0")
-            .env("STOCKFOLD__MQTT__BIND", "127.0.0.1:0");
+            .env("STOCKFOLD__MQTT__BIND", "127.0.0.1:0")
+            .env("STOCKFOLD__MQTT__TLS_BIND", "127.0.0.1:0");
         let ran = Ran::of(command.env(key, &address));
         assert_eq!(ran.code, 1);
         assert!(ran.err.contains(&address) && ran.err.contains("in use"), "{}", ran.err);

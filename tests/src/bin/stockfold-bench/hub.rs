@@ -23,26 +23,37 @@ pub struct BenchHub {
     dir: tempfile::TempDir,
     child: Option<Child>,
     database: Option<String>,
+    broker: Option<String>,
     /// `HOST:PORT` of HTTP.
     pub http: String,
-    /// `HOST:PORT` of MQTT.
+    /// `HOST:PORT` of MQTT, its own or the broker's.
     pub mqtt: String,
 }
 
 impl BenchHub {
     /// Starts one on free ports with its private database.
     pub fn start() -> anyhow::Result<Self> {
-        Self::start_with(None)
+        Self::start_all(None, None)
+    }
+
+    /// Starts one behind an external broker.
+    pub fn start_behind(broker: &str) -> anyhow::Result<Self> {
+        Self::start_all(None, Some(format!("mqtt://{broker}")))
     }
 
     /// Starts one on free ports with a database of somebody else's.
-    pub fn start_with(database: Option<String>) -> anyhow::Result<Self> {
+    pub fn start_with(database: String) -> anyhow::Result<Self> {
+        Self::start_all(Some(database), None)
+    }
+
+    fn start_all(database: Option<String>, broker: Option<String>) -> anyhow::Result<Self> {
         // As root the hub runs PostgreSQL as another user, who must get through to it.
         let dir = tempfile::Builder::new().prefix("sfbench").tempdir_in("/var/tmp")?;
         let mut hub = Self {
             dir,
             child: None,
             database,
+            broker,
             http: "127.0.0.1:0".into(),
             mqtt: "127.0.0.1:0".into(),
         };
@@ -67,12 +78,16 @@ impl BenchHub {
         if let Some(url) = &self.database {
             command.env("STOCKFOLD__DATABASE__URL", url);
         }
+        if let Some(url) = &self.broker {
+            command.env("STOCKFOLD__MQTT__BROKER_URL", url);
+        }
         let mut child = command
             .arg("run")
             .arg("--data-dir")
             .arg(self.data())
             .env("STOCKFOLD__HTTP__BIND", &self.http)
             .env("STOCKFOLD__MQTT__BIND", &self.mqtt)
+            .env("STOCKFOLD__MQTT__TLS_BIND", "")
             .env(
                 "STOCKFOLD__LOG__FILTER",
                 std::env::var("STOCKFOLD_BENCH_LOG").unwrap_or("warn,hub=info,actors=info".into()),
@@ -133,6 +148,14 @@ impl BenchHub {
     pub fn client(&self) -> anyhow::Result<simulator::hub::Hub> {
         let token = std::fs::read_to_string(self.data().join("admin-token"))?;
         Ok(simulator::hub::Hub::new(&format!("http://{}", self.http), token.trim())?)
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> anyhow::Result<String> {
+        Ok(ureq::get(format!("http://{}/metrics", self.http))
+            .call()?
+            .body_mut()
+            .read_to_string()?)
     }
 
     /// A second connection to its database.

@@ -5,6 +5,7 @@
 //! `cargo xtask bench NAME` builds everything and calls this.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this program talks to a terminal")]
 
+mod broker;
 mod crash;
 mod hub;
 mod idle;
@@ -67,6 +68,17 @@ enum Command {
         #[arg(long, default_value_t = 10_000.0)]
         rate: f64,
     },
+    /// Through Mosquitto: every reading a movement, QoS 1 on both sides.
+    Broker(Load),
+    /// kill -9 of the hub, then of Mosquitto, under load.
+    BrokerCrash {
+        /// Kills of each.
+        #[arg(long, default_value_t = 20)]
+        kills: u32,
+        /// Readings a second.
+        #[arg(long, default_value_t = 5_000.0)]
+        rate: f64,
+    },
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -105,6 +117,8 @@ fn main() -> anyhow::Result<()> {
         Command::Modbus { transmitters, seconds } => modbus::tcp(transmitters, seconds),
         Command::ModbusLine { units, baud, seconds } => modbus::line(units, baud, seconds),
         Command::Outage { away_s, rate } => outage::run(away_s, rate),
+        Command::Broker(load) => broker::run(&load, 30_000.0),
+        Command::BrokerCrash { kills, rate } => broker::crash(kills, rate),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.

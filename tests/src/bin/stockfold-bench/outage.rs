@@ -24,7 +24,7 @@ const CALM_S: u64 = 10;
 #[allow(clippy::disallowed_methods, reason = "measuring")]
 pub fn run(away_s: u64, rate: f64) -> anyhow::Result<()> {
     let server = Server::start()?;
-    let hub = BenchHub::start_with(Some(server.url()))?;
+    let hub = BenchHub::start_with(server.url())?;
     let passwords = load::enrol(&hub.client()?, CONNECTIONS, Kind::Stock)?;
     let mut plan = Plan::new(
         &hub.mqtt,
