@@ -247,12 +247,9 @@ async fn commands_go_first_are_verified_and_have_a_budget() {
     assert_eq!(tokio::time::timeout(Duration::from_secs(10), spent).await.unwrap(), 2);
     let mut bench = bench;
     bench.frame().await;
-    match bench.handle.ask(Ask::Read { unit: 0, stream: "b".into() }).await.unwrap() {
-        Asked::Image(image) => {
-            assert_eq!(Image::parse(&image).unwrap().blocks()[0].start, 10);
-        }
-        other => panic!("{other:?}"),
-    }
+    let asked = bench.handle.ask(Ask::Read { unit: 0, stream: "b".into() }).await.unwrap();
+    let Asked::Image(image) = asked else { panic!("{asked:?}") };
+    assert_eq!(Image::parse(&image).unwrap().blocks()[0].start, 10);
 }
 
 #[actix_rt::test]

@@ -533,7 +533,7 @@ mod tests {
         let world = World::new(scenario.clone());
         let password = |d: &crate::Device| (d.id.to_string(), "x".to_owned());
         let passwords = world.devices().iter().map(password).collect();
-        let prepared = Prepared { passwords, baseline: Baseline::default() };
+        let prepared = Prepared { passwords, baseline: Baseline::default(), buses: Vec::new() };
         let options = Options { mqtt, speed: 60.0 };
         let mut last = Progress::default();
         let stop = std::future::pending();
@@ -558,7 +558,11 @@ mod tests {
     #[test]
     fn a_world_that_was_not_prepared_is_refused() {
         let scenario = builtin::load("rough").unwrap();
-        let nothing = Prepared { passwords: BTreeMap::new(), baseline: Baseline::default() };
+        let nothing = Prepared {
+            passwords: BTreeMap::new(),
+            baseline: Baseline::default(),
+            buses: Vec::new(),
+        };
         let options = Options { mqtt: "127.0.0.1:1".into(), speed: 1.0 };
         let stop = std::future::pending();
         let error = play(scenario, &options, nothing, stop, &mut |_| ()).unwrap_err();

@@ -130,7 +130,7 @@ impl Folded {
         for request in &profile.stream("weight").unwrap().poll.as_ref().unwrap().requests {
             let (start, count) = (request.start, request.count);
             let ask = pdu::Ask::Read { function: request.table.function(), start, count };
-            let (pdu::Answer::Words(words), _) = bank.answer(&ask, at as u64 / 1_000) else {
+            let (pdu::Answer::Words(words), _) = bank.answer(&ask, at / 1_000) else {
                 // It starts up.
                 return;
             };

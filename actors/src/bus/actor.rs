@@ -497,7 +497,10 @@ impl<'a, K: Sink> Bus<'a, K> {
         // wrong answer knows that late ones are under way, and lets them pass.
         let silence = match error {
             CallError::Timeout(_) => late / 4,
-            _ => late,
+            CallError::Foreign(_)
+            | CallError::Length { .. }
+            | CallError::Exception(_)
+            | CallError::Down(_) => late,
         };
         match broken.mend(Duration::from_millis(silence.into())).await? {
             Some(mended) => *link = Some(mended),

@@ -191,24 +191,26 @@ impl Link {
         };
         let want = usize::from(count);
         let bytes = if read.table.is_bits() { want.div_ceil(8) } else { want * 2 };
-        match self.call(unit, request, answer, 8, 5 + bytes).await? {
-            Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) => {
-                if words.len() == want {
-                    Ok(Items::Words(words))
-                } else {
-                    Err(CallError::Length { want, got: words.len() })
-                }
-            }
-            Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits) => {
-                // Bits come in whole bytes.
-                if bits.len() < want || bits.len() > want.div_ceil(8) * 8 {
-                    return Err(CallError::Length { want, got: bits.len() });
-                }
-                bits.truncate(want);
-                Ok(Items::Bits(bits))
-            }
-            other => Err(CallError::Foreign(format!("function {}", other.function_code()))),
+        let response = self.call(unit, request, answer, 8, 5 + bytes).await?;
+        if let Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) =
+            response
+        {
+            return match words.len() {
+                got if got == want => Ok(Items::Words(words)),
+                got => Err(CallError::Length { want, got }),
+            };
         }
+        let (Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits)) = response
+        else {
+            // The client compares function codes; this is for one that does not.
+            return Err(CallError::Foreign(format!("function {}", response.function_code())));
+        };
+        // Bits come in whole bytes.
+        if bits.len() < want || bits.len() > want.div_ceil(8) * 8 {
+            return Err(CallError::Length { want, got: bits.len() });
+        }
+        bits.truncate(want);
+        Ok(Items::Bits(bits))
     }
 
     /// Writes; the device's answer must name the same place.
@@ -218,34 +220,26 @@ impl Link {
         write: Write<'_>,
         answer: Duration,
     ) -> Result<(), CallError> {
-        let foreign = || CallError::Foreign("it names another place".into());
-        match write {
-            Write::Words(at, [word]) => {
-                let request = Request::WriteSingleRegister(at, *word);
-                match self.call(unit, request, answer, 8, 8).await? {
-                    Response::WriteSingleRegister(to, told) if to == at && told == *word => Ok(()),
-                    _ => Err(foreign()),
-                }
-            }
+        let (request, sent, wanted) = match write {
+            Write::Words(at, [word]) => (
+                Request::WriteSingleRegister(at, *word),
+                8,
+                Response::WriteSingleRegister(at, *word),
+            ),
             Write::Words(at, words) => {
-                let count = words.len();
+                let count = u16::try_from(words.len()).unwrap_or(u16::MAX);
                 let request = Request::WriteMultipleRegisters(at, words.into());
-                match self.call(unit, request, answer, 9 + 2 * count, 8).await? {
-                    Response::WriteMultipleRegisters(to, n)
-                        if to == at && usize::from(n) == count =>
-                    {
-                        Ok(())
-                    }
-                    _ => Err(foreign()),
-                }
+                (request, 9 + 2 * words.len(), Response::WriteMultipleRegisters(at, count))
             }
             Write::Coil(at, on) => {
-                let request = Request::WriteSingleCoil(at, on);
-                match self.call(unit, request, answer, 8, 8).await? {
-                    Response::WriteSingleCoil(to, told) if to == at && told == on => Ok(()),
-                    _ => Err(foreign()),
-                }
+                (Request::WriteSingleCoil(at, on), 8, Response::WriteSingleCoil(at, on))
             }
+        };
+        let response = self.call(unit, request, answer, sent, 8).await?;
+        if response == wanted {
+            Ok(())
+        } else {
+            Err(CallError::Foreign("it names another place".into()))
         }
     }
 
@@ -277,19 +271,24 @@ impl Link {
             Ok(Err(Error::Protocol(ProtocolError::FunctionCodeMismatch { .. }))) => {
                 Err(CallError::Foreign("another function".into()))
             }
-            Ok(Err(Error::Transport(error))) => Err(match error.kind() {
-                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-                    CallError::Foreign(error.to_string())
-                }
-                io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof => CallError::Down(error.to_string()),
-                // At the end of a stream the client reports whatever the last error of the thread was.
-                _ => CallError::Down("the connection was closed".into()),
-            }),
+            Ok(Err(Error::Transport(error))) => Err(transport(&error)),
         }
     }
+}
+
+fn transport(error: &io::Error) -> CallError {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, InvalidInput, UnexpectedEof,
+    };
+    let kind = error.kind();
+    if matches!(kind, InvalidData | InvalidInput) {
+        return CallError::Foreign(error.to_string());
+    }
+    if matches!(kind, ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof) {
+        return CallError::Down(error.to_string());
+    }
+    // At the end of a stream the client reports whatever the last error of the thread was.
+    CallError::Down("the connection was closed".into())
 }
 
 async fn connect(place: &str) -> Result<TcpStream, CallError> {
