@@ -16,7 +16,8 @@ use fold::{Body, Entry, Position, Principal};
 use tokio::sync::broadcast;
 
 use crate::{
-    directory::Directory, mqtt::Core, observe::Watch, publish::Publisher, store::PgStore, tap::Tap,
+    directory::Directory, mqtt::Core, observe::Watch, publish::Publisher, series::SeriesStore,
+    store::PgStore, tap::Tap,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -61,6 +62,8 @@ pub struct LiveValue {
 pub struct Desk {
     /// PostgreSQL.
     pub store: PgStore,
+    /// Where series are kept.
+    pub series: Arc<dyn SeriesStore>,
     pub(crate) journal: Journal<RealFs>,
     pub(crate) boards: Arc<[Arc<Board>]>,
     pub(crate) batches: broadcast::Sender<Arc<Batch>>,

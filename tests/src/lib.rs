@@ -26,6 +26,7 @@ mod log;
 mod programs;
 mod shared;
 mod shop;
+mod victoria;
 mod wait;
 
 pub use api::{Answer, Api};
@@ -36,4 +37,5 @@ pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};
 pub use shared::{Shared, hub};
 pub use shop::{Exits, Login, Shop};
 pub use simulator::mqtt::packet::{Incoming, Version};
+pub use victoria::{Victoria, free_port};
 pub use wait::{WAIT_MAX, until};

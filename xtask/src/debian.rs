@@ -27,15 +27,23 @@ const POSTGRESQL: Need = Need {
     file: "bin/postgres",
 };
 
+const VICTORIA_METRICS: Need =
+    Need { package: "victoria-metrics", dir: "/usr/bin", versioned: "", file: "victoria-metrics" };
+
 /// What the hub runs on.
 pub const RUN: &[Need] = &[POSTGRESQL];
+
+/// What the benchmarks run against.
+pub const BENCHES: &[Need] = &[POSTGRESQL, VICTORIA_METRICS];
 
 /// What the tests run against.
 pub const TESTS: &[Need] = &[
     POSTGRESQL,
     Need { package: "mosquitto-clients", dir: "/usr/bin", versioned: "", file: "mosquitto_pub" },
+    Need { package: "openssl", dir: "/usr/bin", versioned: "", file: "openssl" },
     Need { package: "python3-venv", dir: "/usr/lib", versioned: "python3.", file: "ensurepip" },
     Need { package: "strace", dir: "/usr/bin", versioned: "", file: "strace" },
+    VICTORIA_METRICS,
 ];
 
 impl Need {

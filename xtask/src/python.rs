@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use crate::target;
 
 /// Packages with their versions; a change makes the environment anew.
-const PACKAGES: &[&str] = &["paho-mqtt==2.1.0"];
+const PACKAGES: &[&str] = &["influxdb-client==1.50.0", "paho-mqtt==2.1.0"];
 
 /// Makes the environment, unless it is there with just these packages.
 pub fn ensure() -> anyhow::Result<()> {

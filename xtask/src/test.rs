@@ -9,7 +9,7 @@ const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 5] = ["rated", "ingest", "ingest-weight", "idle", "outage"];
+const BENCHES: [&str; 6] = ["rated", "ingest", "ingest-weight", "idle", "outage", "series"];
 
 #[derive(clap::Args)]
 pub struct Args {

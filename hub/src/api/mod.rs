@@ -28,6 +28,7 @@ mod page;
 pub mod permission;
 pub mod problem;
 mod profiles;
+mod readings;
 pub mod request;
 pub mod routes;
 pub mod secret;

@@ -7,7 +7,7 @@ use actix_web::{http::Method, web};
 
 use super::{
     accounts, commands, devices, explain, master, outside, page, permission::Permission, profiles,
-    stock,
+    readings, stock,
 };
 use crate::feed::live;
 
@@ -81,7 +81,7 @@ routes! {
     POST "/api/v1/devices" DevicesWrite devices::post
     GET  "/api/v1/devices/seen" DevicesRead devices::seen
     GET  "/api/v1/devices/{device}" DevicesRead devices::get
-    GET  "/api/v1/devices/{device}/readings" DevicesRead accounts::readings
+    GET  "/api/v1/devices/{device}/readings" DevicesRead readings::list
     GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
     POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential
     DELETE "/api/v1/devices/{device}/credentials/{id}" DevicesWrite devices::delete_credential

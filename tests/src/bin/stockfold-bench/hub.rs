@@ -23,6 +23,7 @@ pub struct BenchHub {
     dir: tempfile::TempDir,
     child: Option<Child>,
     database: Option<String>,
+    env: Vec<(String, String)>,
     /// `HOST:PORT` of HTTP.
     pub http: String,
     /// `HOST:PORT` of MQTT.
@@ -37,12 +38,22 @@ impl BenchHub {
 
     /// Starts one on free ports with a database of somebody else's.
     pub fn start_with(database: Option<String>) -> anyhow::Result<Self> {
+        Self::start_so(database, Vec::new())
+    }
+
+    /// Starts one on free ports with its private database and settings of its own.
+    pub fn start_with_env(env: Vec<(String, String)>) -> anyhow::Result<Self> {
+        Self::start_so(None, env)
+    }
+
+    fn start_so(database: Option<String>, env: Vec<(String, String)>) -> anyhow::Result<Self> {
         // As root the hub runs PostgreSQL as another user, who must get through to it.
         let dir = tempfile::Builder::new().prefix("sfbench").tempdir_in("/var/tmp")?;
         let mut hub = Self {
             dir,
             child: None,
             database,
+            env,
             http: "127.0.0.1:0".into(),
             mqtt: "127.0.0.1:0".into(),
         };
@@ -71,6 +82,7 @@ impl BenchHub {
             .arg("run")
             .arg("--data-dir")
             .arg(self.data())
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .env("STOCKFOLD__HTTP__BIND", &self.http)
             .env("STOCKFOLD__MQTT__BIND", &self.mqtt)
             .env(

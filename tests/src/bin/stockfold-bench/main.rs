@@ -12,6 +12,7 @@ mod ingest;
 mod outage;
 mod probe;
 mod process;
+mod series;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long, default_value_t = 10_000.0)]
         rate: f64,
     },
+    /// Points written to an InfluxDB, its lag at the rated load, a day read back from PostgreSQL.
+    Series(series::Args),
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -81,6 +84,7 @@ fn main() -> anyhow::Result<()> {
         Command::Rated(load) => ingest::run("rated", Stock, &load, 10_000.0),
         Command::Idle { connections } => idle::run(connections),
         Command::Outage { away_s, rate } => outage::run(away_s, rate),
+        Command::Series(args) => series::run(&args),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.
