@@ -3,12 +3,16 @@
 //! Unknown keys are errors: a misspelt limit must not silently be the default. [`Config::print`] writes the file with the
 //! values in force, so it is both sample and manual.
 
+mod series;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
+
+pub use self::series::{Influx, Series};
 
 /// Prefix of environment variables; sections and keys are joined by two underscores.
 pub const ENV_PREFIX: &str = "STOCKFOLD__";
@@ -113,14 +117,6 @@ pub struct Database {
     pub url: Option<String>,
 }
 
-/// Time series.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Series {
-    /// Days readings are kept.
-    pub keep_days: u32,
-}
-
 /// Journal.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -201,11 +197,6 @@ impl Default for Mqtt {
             connections_max: 20_000,
             threads: 0,
         }
-    }
-}
-impl Default for Series {
-    fn default() -> Self {
-        Self { keep_days: 400 }
     }
 }
 impl Default for Journal {
@@ -297,10 +288,15 @@ impl Config {
             "journal.refuse_percent",
             "alert_percent <= refuse_telemetry_percent <= refuse_percent <= 100 is needed",
         )?;
+        self.series.influx()?;
+        let s = &self.series;
+        need((1..=36_500).contains(&s.keep_days), "series.keep_days", "must be 1 to 36500")?;
         need(
-            (1..=36_500).contains(&self.series.keep_days),
-            "series.keep_days",
-            "must be 1 to 36500",
+            s.keep_days <= s.minute_keep_days
+                && s.minute_keep_days <= s.hour_keep_days
+                && s.hour_keep_days <= 36_500,
+            "series.hour_keep_days",
+            "keep_days <= minute_keep_days <= hour_keep_days <= 36500 is needed",
         )?;
         need(
             (1..=1_000_000).contains(&self.mqtt.connections_max),
@@ -344,7 +340,7 @@ impl Config {
                 }
             }
         };
-        let j = &self.journal;
+        let (j, s) = (&self.journal, &self.series);
         section(
             "http",
             &[(
@@ -415,11 +411,36 @@ impl Config {
         );
         section(
             "series",
-            &[(
-                "Days that sensor readings are kept.",
-                "keep_days",
-                Some(self.series.keep_days.to_string()),
-            )],
+            &[
+                (
+                    "An InfluxDB 2 server for sensor readings, http(s)://HOST:PORT. Unset: they are kept in PostgreSQL.\nAfter a switch they are filled in from what the journal still has.",
+                    "influx_url",
+                    s.influx_url.as_deref().map(text),
+                ),
+                ("Its organisation and bucket.", "org", s.org.as_deref().map(text)),
+                ("", "bucket", s.bucket.as_deref().map(text)),
+                (
+                    "File that holds a token which may write to the bucket and read it.",
+                    "token_file",
+                    path(&s.token_file),
+                ),
+                (
+                    "PEM file of the authority that signed its certificate. Unset: the public ones.",
+                    "ca_file",
+                    path(&s.ca_file),
+                ),
+                (
+                    "Days that sensor readings are kept in PostgreSQL, as they came …",
+                    "keep_days",
+                    Some(s.keep_days.to_string()),
+                ),
+                (
+                    "… summed up by the minute …",
+                    "minute_keep_days",
+                    Some(s.minute_keep_days.to_string()),
+                ),
+                ("… and by the hour.", "hour_keep_days", Some(s.hour_keep_days.to_string())),
+            ],
         );
         section(
             "journal",
@@ -566,6 +587,10 @@ mod tests {
             client_ca_file: Some("/etc/ca.pem".into()),
             names: vec!["hub.example".into(), "192.0.2.1".into()],
         };
+        changed.series.influx_url = Some("https://h:8086".into());
+        changed.series.org = Some("o".into());
+        changed.series.bucket = Some("b".into());
+        changed.series.token_file = Some("/t".into());
         for config in [plain, changed] {
             let (_dir, path) = file(&config.print());
             assert_eq!(Config::load(Some(&path), env(&[])).unwrap(), config);
@@ -604,6 +629,9 @@ mod tests {
             ("STOCKFOLD__MQTT__TLS_BIND", "everywhere"),
             ("STOCKFOLD__TLS__CERT_FILE", "/etc/hub.pem"),
             ("STOCKFOLD__TLS__NAMES", "[\"no name\"]"),
+            ("STOCKFOLD__SERIES__HOUR_KEEP_DAYS", "1"),
+            ("STOCKFOLD__SERIES__ORG", "o"),
+            ("STOCKFOLD__SERIES__INFLUX_URL", "http://h:8086"),
         ] {
             assert!(Config::load(None, env(&[(key, value)])).is_err(), "{key}");
         }

@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     buses::Buses, directory::Directory, mqtt::Core, observe::Watch, publish::Publisher,
-    refusals::RefusedCounts, store::PgStore, tap::Tap, tls::Tls,
+    refusals::RefusedCounts, series::SeriesStore, store::PgStore, tap::Tap, tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -65,6 +65,8 @@ pub struct LiveValue {
 pub struct Desk {
     /// PostgreSQL.
     pub store: PgStore,
+    /// Where series are kept.
+    pub series: Arc<dyn SeriesStore>,
     pub(crate) journal: Journal<RealFs>,
     pub(crate) boards: Arc<[Arc<Board>]>,
     pub(crate) batches: broadcast::Sender<Arc<Batch>>,

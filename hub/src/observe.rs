@@ -119,6 +119,8 @@ impl Watch {
             };
             add("broker", connected, detail);
         }
+        // Told, but no reason to call the hub not ready: readings are taken whatever becomes of their charts.
+        add("series-store", true, self.series.describe(desk.now_us()));
         for status in self.statuses() {
             let detail = match status.state() {
                 State::Running if status.is_stalled() => "makes no progress".into(),
@@ -354,24 +356,7 @@ impl Watch {
                 board.committed() as f64,
             );
         }
-        out.counter(
-            "stockfold_series_points_total",
-            "Points written.",
-            &[],
-            self.series.points.load(Relaxed),
-        );
-        out.counter(
-            "stockfold_series_refused_total",
-            "Points the database refused.",
-            &[],
-            self.series.refused.load(Relaxed),
-        );
-        out.gauge(
-            "stockfold_series_offset",
-            "Offset up to which the series cursor has read.",
-            &[],
-            self.series.offset.load(Relaxed) as f64,
-        );
+        self.series_metrics(desk, &mut out);
         for status in self.statuses() {
             let label = [("child", status.name())];
             out.gauge(
@@ -388,6 +373,61 @@ impl Watch {
             );
         }
         out.text
+    }
+
+    fn series_metrics(&self, desk: &Desk, out: &mut Text) {
+        let s = &self.series;
+        for (name, help, value) in [
+            ("stockfold_series_points_total", "Points written.", &s.points),
+            ("stockfold_series_repeated_total", "Points that were there already.", &s.repeated),
+            ("stockfold_series_refused_total", "Points the store refused for good.", &s.refused),
+            ("stockfold_series_retried_total", "Points of writes tried again.", &s.retried),
+            ("stockfold_series_writes_total", "Writes done.", &s.writes),
+        ] {
+            out.counter(name, help, &[], value.load(Relaxed));
+        }
+        out.seconds(
+            "stockfold_series_write_seconds_total",
+            "Time spent in writes, waiting included.",
+            &[],
+            s.write_us.load(Relaxed),
+        );
+        out.seconds(
+            "stockfold_series_encode_seconds_total",
+            "Time spent encoding and packing lines.",
+            &[],
+            s.encode_us.load(Relaxed),
+        );
+        out.gauge(
+            "stockfold_series_offset",
+            "Journal offset up to which every point is written.",
+            &[],
+            s.offset.load(Relaxed) as f64,
+        );
+        out.gauge(
+            "stockfold_series_lag_bytes",
+            "Bytes of the journal behind that offset.",
+            &[],
+            desk.journal.tip().end().saturating_sub(s.offset.load(Relaxed)) as f64,
+        );
+        out.gauge(
+            "stockfold_series_lag_records",
+            "Records read whose points are not written.",
+            &[],
+            s.waiting_records.load(Relaxed) as f64,
+        );
+        out.gauge(
+            "stockfold_series_lag_seconds",
+            "Age of the oldest point read that is not written.",
+            &[],
+            s.lag_us(desk.now_us()) as f64 / 1e6,
+        );
+        out.gauge(
+            "stockfold_series_well",
+            "1 = the series store takes points.",
+            &[],
+            f64::from(u8::from(s.is_well())),
+        );
     }
 }
 

@@ -48,8 +48,8 @@ use crate::{
     mqtt::{Core, Limits, Listener, Secured},
     observe::Watch,
     publish::Publisher,
-    series::{self, SeriesStats},
-    store::{PgStore, PrivateServer},
+    series::{self, Influx, SeriesStats, SeriesStore, cursor::Links as SeriesLinks},
+    store::{PgStore, PrivateServer, partitions::Keep},
     tap::Tap,
     tls::{Authority, Files, Tls},
     trim,
@@ -65,8 +65,8 @@ const HOUSEKEEPING_S: u64 = 10;
 const CERTIFICATES_S: u64 = 1;
 /// Period of making and dropping partitions, in seconds.
 const PARTITIONS_S: u64 = 3_600;
-/// Days of partitions made ahead and behind.
-const PARTITION_DAYS: i64 = 2;
+/// A series cursor that shows no life for so long is stalled, in seconds: a write may take as long as the store may.
+const SERIES_STALL_S: u64 = 60;
 
 /// A running hub.
 pub struct Hub {
@@ -127,6 +127,10 @@ async fn start_on(
         (None, Some(server)) => PgStore::open(server.options()).await?,
         (None, None) => anyhow::bail!("no database is configured"),
     };
+    let series: Arc<dyn SeriesStore> = match config.series.influx()? {
+        Some(influx) => Arc::new(Influx::open(&influx, store.clone())?),
+        None => Arc::new(store.clone()),
+    };
     let rng: Arc<dyn Rng> = Arc::new(SplitMix::new(random()?));
 
     let (journal, threads) = open_journal(config, &data_dir.journal())?;
@@ -177,6 +181,7 @@ async fn start_on(
     });
     let desk = Desk {
         store,
+        series,
         journal: journal.clone(),
         boards,
         batches,
@@ -190,7 +195,7 @@ async fn start_on(
     };
     look(&desk, &config.journal);
     // Before the first point is written: a day that has points in the default partition gets none of its own.
-    keep_partitions(&desk, config.series.keep_days).await?;
+    keep_partitions(&desk, config.series.keep()).await?;
     let statuses = reconcilers(
         &desk,
         config,
@@ -411,9 +416,9 @@ fn look(desk: &Desk, limits: &crate::config::Journal) {
 }
 
 /// Makes the series' partitions for the days around today and drops the old ones.
-async fn keep_partitions(desk: &Desk, keep_days: u32) -> Result<(), crate::store::fault::Fault> {
-    let today = desk.now_us().div_euclid(86_400_000_000);
-    let dropped = desk.store.keep_partitions(today, PARTITION_DAYS, i64::from(keep_days)).await?;
+async fn keep_partitions(desk: &Desk, keep: Keep) -> Result<(), crate::store::fault::Fault> {
+    let today = desk.now_us().div_euclid(series::DAY_US);
+    let dropped = desk.store.keep_partitions(today, keep).await?;
     if !dropped.is_empty() {
         tracing::info!(?dropped, "old readings are gone");
     }
@@ -496,16 +501,16 @@ fn reconcilers(
         let (d, limits, snapshots) = (d.clone(), limits.clone(), snapshots.clone());
         async move {
             let boards = Arc::clone(&d.boards);
-            trim::round(&d.store, &d.journal, &snapshots, &boards, &limits)
+            trim::round(&d.store, &d.journal, &snapshots, &boards, &limits, d.series.cursor())
                 .await
                 .map(drop)
                 .map_err(|e| e.to_string())
         }
     }));
-    let (d, keep_days) = (desk.clone(), config.series.keep_days);
+    let (d, keep) = (desk.clone(), config.series.keep());
     children.push(every("partitions", Duration::from_secs(PARTITIONS_S), rng, move || {
         let d = d.clone();
-        async move { keep_partitions(&d, keep_days).await.map_err(|e| e.to_string()) }
+        async move { keep_partitions(&d, keep).await.map_err(|e| e.to_string()) }
     }));
     let d = desk.clone();
     children.push(every("certificates", Duration::from_secs(CERTIFICATES_S), rng, move || {
@@ -516,11 +521,23 @@ fn reconcilers(
         }
     }));
     let d = desk.clone();
-    let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };
+    let policy = Policy {
+        restarts_max: u32::MAX,
+        stall_after: Duration::from_secs(SERIES_STALL_S),
+        ..Policy::default()
+    };
+    let jitter = Arc::clone(rng);
     children.push(guard("series", policy, Arc::clone(rng), move |status| {
-        let d = d.clone();
+        let (d, jitter) = (d.clone(), Arc::clone(&jitter));
         async move {
-            match series::run(&d.store, &d.journal, &d.watch.series, || status.beat()).await {
+            let links = SeriesLinks {
+                series: &*d.series,
+                store: &d.store,
+                journal: &d.journal,
+                stats: &d.watch.series,
+                rng: &*jitter,
+            };
+            match series::run(&links, || status.beat()).await {
                 Ok(()) => End::Done,
                 Err(error) => End::Failed(error.to_string()),
             }

@@ -71,19 +71,20 @@ fn horizon(journal: &Journal<RealFs>, limits: &config::Journal) -> Result<u64, T
     Ok(segments.get(gone).map_or(0, |number| number << SEGMENT_BYTES.trailing_zeros()))
 }
 
-/// One round; returns how many segments went.
+/// One round; returns how many segments went. `series` is the cursor of the series store in use: others hold nothing.
 pub async fn round(
     store: &PgStore,
     journal: &Journal<RealFs>,
     snapshots: &SnapshotFiles,
     boards: &[Arc<Board>],
     limits: &config::Journal,
+    series: &str,
 ) -> Result<usize, TrimError> {
     let mut before = horizon(journal, limits)?;
     for board in boards {
         before = before.min(board.stats.snapshot_older.load(Relaxed));
     }
-    before = before.min(store.journal_cursor(crate::series::CURSOR, journal.epoch()).await?);
+    before = before.min(store.journal_cursor(series, journal.epoch()).await?);
     if before <= journal.first() {
         return Ok(0);
     }

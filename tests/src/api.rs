@@ -135,6 +135,11 @@ impl Api {
             .unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
     }
 
+    /// What `/readyz` says, ready or not.
+    pub fn get_ready(&self) -> Value {
+        self.get_any("/readyz").body
+    }
+
     fn bearer(&self) -> String {
         format!("Bearer {}", self.token)
     }

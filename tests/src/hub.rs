@@ -94,6 +94,11 @@ impl Hub {
         hub
     }
 
+    /// The next start is with these settings.
+    pub fn set_up(&mut self, setup: Setup) {
+        self.setup = setup;
+    }
+
     /// Starts the stopped or killed hub again, on the ports it had.
     ///
     /// # Panics

@@ -29,6 +29,7 @@ mod programs;
 mod shared;
 mod shop;
 mod slave;
+mod victoria;
 mod wait;
 
 pub use api::{Answer, Api};
@@ -41,4 +42,5 @@ pub use shared::{Shared, hub};
 pub use shop::{Exits, Login, Shop};
 pub use simulator::mqtt::packet::{Incoming, Version};
 pub use slave::Slaves;
+pub use victoria::{Victoria, free_port};
 pub use wait::{WAIT_MAX, until};

@@ -27,8 +27,14 @@ const POSTGRESQL: Need = Need {
     file: "bin/postgres",
 };
 
+const VICTORIA_METRICS: Need =
+    Need { package: "victoria-metrics", dir: "/usr/bin", versioned: "", file: "victoria-metrics" };
+
 /// What the hub runs on.
 pub const RUN: &[Need] = &[POSTGRESQL];
+
+/// What the benchmarks run against.
+pub const BENCHES: &[Need] = &[POSTGRESQL, VICTORIA_METRICS];
 
 /// What the tests run against.
 pub const TESTS: &[Need] = &[
@@ -41,6 +47,7 @@ pub const TESTS: &[Need] = &[
     Need { package: "rabbitmq-server", dir: "/usr/sbin", versioned: "", file: "rabbitmq-server" },
     Need { package: "sslscan", dir: "/usr/bin", versioned: "", file: "sslscan" },
     Need { package: "strace", dir: "/usr/bin", versioned: "", file: "strace" },
+    VICTORIA_METRICS,
 ];
 
 impl Need {

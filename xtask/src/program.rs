@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 pub fn bench(args: &Args) -> anyhow::Result<ExitCode> {
-    debian::ensure(debian::RUN)?;
+    debian::ensure(debian::BENCHES)?;
     build(ALL)?;
     replace("stockfold-bench", args.args.iter())
 }

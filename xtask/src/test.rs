@@ -9,8 +9,18 @@ const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 7] =
-    ["rated", "ingest", "ingest-weight", "idle", "outage", "broker", "broker-crash"];
+const BENCHES: [&str; 10] = [
+    "rated",
+    "ingest",
+    "ingest-weight",
+    "idle",
+    "outage",
+    "broker",
+    "broker-crash",
+    "series",
+    "modbus",
+    "modbus-line",
+];
 
 #[derive(clap::Args)]
 pub struct Args {

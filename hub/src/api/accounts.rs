@@ -17,7 +17,7 @@ use super::{
 use crate::{
     refusals::RefusedCounts,
     store::{
-        told::{Discrepancy, LedgerRow, Quarantined, ReadingRow},
+        told::{Discrepancy, LedgerRow, Quarantined},
         when::When,
     },
 };
@@ -180,44 +180,8 @@ async fn accounts_now(
     Ok(now)
 }
 
-/// Which points of a device's series.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ReadingQuery {
-    /// Of this series.
-    name: Option<String>,
-    /// From this time on, RFC 3339.
-    from: Option<String>,
-    /// Before this time, RFC 3339.
-    to: Option<String>,
-    /// Where the page before ended.
-    cursor: Option<String>,
-    /// Items wanted, 1 to 1000.
-    limit: Option<u32>,
-}
-
-/// Points of a device's series, newest first.
-#[utoipa::path(get, path = "/api/v1/devices/{device}/readings", tag = "devices", params(("device" = String, Path), ReadingQuery), responses((status = 200, body = Page<ReadingRow>)))]
-pub async fn readings(
-    api: web::Data<Api>,
-    path: web::Path<String>,
-    query: Query<ReadingQuery>,
-) -> Answer {
-    let query = query.0;
-    let paging = Paging::<2>::read(query.cursor.as_deref(), query.limit)?;
-    let before = match &paging.after {
-        Some([at, name]) => Some((cursor_time(at)?, name.as_str())),
-        None => None,
-    };
-    let range = (time("from", query.from.as_deref())?, time("to", query.to.as_deref())?);
-    api.device_known(Some(&path)).await?;
-    let store = &api.desk.store;
-    let rows = store.readings(&path, query.name.as_deref(), range, before, paging.fetch()).await?;
-    Ok(HttpResponse::Ok().json(Page::of(rows, &paging, |r| [r.at.0.to_string(), r.name.clone()])))
-}
-
-fn cursor_time(text: &str) -> Result<When, Problem> {
+/// A time of a cursor.
+pub(super) fn cursor_time(text: &str) -> Result<When, Problem> {
     text.parse().map(When).map_err(|_| bad_cursor())
 }
 

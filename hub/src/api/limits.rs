@@ -12,6 +12,12 @@ pub const IMPORT_ITEMS_MAX: usize = 200_000;
 pub const LIST_ITEMS_DEFAULT: u32 = 100;
 /// Most items of a list.
 pub const LIST_ITEMS_MAX: u32 = 1_000;
+/// Buckets that a range of readings may have.
+pub const BUCKETS_MAX: i64 = 20_000;
+/// Longest bucket, in seconds.
+pub const BUCKET_SECONDS_MAX: i64 = 31 * 86_400;
+/// Buckets back from `to` that are told when a caller names no `from`.
+pub const BUCKETS_DEFAULT: i64 = 1_000;
 /// Longest name of a thing, in bytes.
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest name of a time zone, in bytes.

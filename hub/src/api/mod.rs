@@ -30,6 +30,7 @@ mod page;
 pub mod permission;
 pub mod problem;
 mod profiles;
+mod readings;
 mod removal;
 pub mod request;
 pub mod routes;

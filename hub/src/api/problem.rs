@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::{
     desk::AppendError,
+    series::SeriesFault,
     store::{
         fault::Fault,
         master::{At, MasterError},
@@ -212,6 +213,21 @@ impl From<Fault> for Problem {
         match fault {
             Fault::Away(why) => Self::away(why),
             Fault::Broken(why) => Self::internal(why),
+        }
+    }
+}
+
+impl From<SeriesFault> for Problem {
+    fn from(fault: SeriesFault) -> Self {
+        match fault {
+            SeriesFault::Away { why, .. } => {
+                let detail = "The store of sensor readings does not answer. What comes in meanwhile is kept in the journal; \
+                              try again shortly.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "series_away", detail)
+                    .retry_after(1)
+                    .because(why)
+            }
+            SeriesFault::Refused(why) | SeriesFault::Broken(why) => Self::internal(why),
         }
     }
 }

@@ -7,7 +7,7 @@ use actix_web::{http::Method, web};
 
 use super::{
     accounts, buses, certificates, commands, devices, explain, master, outside, page,
-    permission::Permission, profiles, removal, stock,
+    permission::Permission, profiles, readings, removal, stock,
 };
 use crate::feed::live;
 
@@ -89,7 +89,7 @@ routes! {
     DELETE "/api/v1/devices/{device}" DevicesWrite removal::device
     POST "/api/v1/devices/{device}/revoke" DevicesWrite devices::revoke
     POST "/api/v1/devices/{device}/enable" DevicesWrite devices::enable
-    GET  "/api/v1/devices/{device}/readings" DevicesRead accounts::readings
+    GET  "/api/v1/devices/{device}/readings" DevicesRead readings::list
     GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
     POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential
     POST "/api/v1/devices/{device}/certificates" DevicesWrite certificates::post

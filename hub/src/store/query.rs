@@ -1,4 +1,4 @@
-//! Reading what the fold decided: levels, movements, discrepancies, refused frames, accounts, series.
+//! Reading what the fold decided: levels, movements, discrepancies, refused frames, accounts.
 //!
 //! Rows are told as they are stored, in the order of their positions; a position names a row for good, so it is its own
 //! cursor. Statements are fixed texts with optional conditions: PostgreSQL plans them with the values in hand.
@@ -11,7 +11,7 @@ use super::{
     fault::Fault,
     told::{
         Discrepancy, EvidenceRow, LedgerRow, MovementReasons, MovementTold, Place, Quarantined,
-        ReadingRow, StockLine, position, stock_line,
+        StockLine, position, stock_line,
     },
     when::When,
 };
@@ -312,32 +312,6 @@ impl PgStore {
         .bind(before.map(|(hour, _, _)| hour))
         .bind(before.map(|(_, facility, _)| facility))
         .bind(before.map(|(_, _, device)| device))
-        .bind(limit)
-        .fetch_all(self.pool())
-        .await?)
-    }
-
-    /// Points of a device's series, newest first.
-    pub async fn readings(
-        &self,
-        device: &str,
-        name: Option<&str>,
-        (from, to): (Option<When>, Option<When>),
-        before: Option<(When, &str)>,
-        limit: i64,
-    ) -> Result<Vec<ReadingRow>> {
-        Ok(sqlx::query_as(
-            "SELECT at, device, name, value, text FROM reading
-             WHERE device = $1 AND ($2::text IS NULL OR name = $2) AND ($3::timestamptz IS NULL OR at >= $3)
-               AND ($4::timestamptz IS NULL OR at < $4) AND ($5::timestamptz IS NULL OR (at, name) < ($5, $6))
-             ORDER BY at DESC, name DESC LIMIT $7",
-        )
-        .bind(device)
-        .bind(name)
-        .bind(from)
-        .bind(to)
-        .bind(before.map(|(at, _)| at))
-        .bind(before.map(|(_, name)| name))
         .bind(limit)
         .fetch_all(self.pool())
         .await?)

@@ -322,6 +322,9 @@ pub struct LedgerRow {
 pub struct ReadingRow {
     /// When.
     pub at: When,
+    /// Sets readings of one microsecond apart; part of the list's cursor only.
+    #[serde(skip)]
+    pub tie: i16,
     /// The device.
     pub device: String,
     /// Series name, `stream.name`.
@@ -330,6 +333,27 @@ pub struct ReadingRow {
     pub value: Option<f64>,
     /// The value, when it is a text.
     pub text: Option<String>,
+}
+
+/// The numbers of a series in one span of time.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema, FromRow)]
+pub struct BucketRow {
+    /// Where the span begins.
+    pub at: When,
+    /// The device.
+    pub device: String,
+    /// Series name, `stream.name`.
+    pub name: String,
+    /// Numbers in it; at least 1.
+    pub count: i64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+    /// Their mean.
+    pub mean: f64,
+    /// The last.
+    pub last: f64,
 }
 
 pub(super) fn position(row: &PgRow) -> std::result::Result<Position, sqlx::Error> {

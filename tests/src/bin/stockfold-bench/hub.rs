@@ -24,6 +24,7 @@ pub struct BenchHub {
     child: Option<Child>,
     database: Option<String>,
     broker: Option<String>,
+    env: Vec<(String, String)>,
     /// `HOST:PORT` of HTTP.
     pub http: String,
     /// `HOST:PORT` of MQTT, its own or the broker's.
@@ -33,20 +34,29 @@ pub struct BenchHub {
 impl BenchHub {
     /// Starts one on free ports with its private database.
     pub fn start() -> anyhow::Result<Self> {
-        Self::start_all(None, None)
+        Self::start_all(None, None, Vec::new())
     }
 
     /// Starts one behind an external broker.
     pub fn start_behind(broker: &str) -> anyhow::Result<Self> {
-        Self::start_all(None, Some(format!("mqtt://{broker}")))
+        Self::start_all(None, Some(format!("mqtt://{broker}")), Vec::new())
     }
 
     /// Starts one on free ports with a database of somebody else's.
     pub fn start_with(database: String) -> anyhow::Result<Self> {
-        Self::start_all(Some(database), None)
+        Self::start_all(Some(database), None, Vec::new())
     }
 
-    fn start_all(database: Option<String>, broker: Option<String>) -> anyhow::Result<Self> {
+    /// Starts one on free ports with its private database and settings of its own.
+    pub fn start_with_env(env: Vec<(String, String)>) -> anyhow::Result<Self> {
+        Self::start_all(None, None, env)
+    }
+
+    fn start_all(
+        database: Option<String>,
+        broker: Option<String>,
+        env: Vec<(String, String)>,
+    ) -> anyhow::Result<Self> {
         // As root the hub runs PostgreSQL as another user, who must get through to it.
         let dir = tempfile::Builder::new().prefix("sfbench").tempdir_in("/var/tmp")?;
         let mut hub = Self {
@@ -54,6 +64,7 @@ impl BenchHub {
             child: None,
             database,
             broker,
+            env,
             http: "127.0.0.1:0".into(),
             mqtt: "127.0.0.1:0".into(),
         };
@@ -85,6 +96,7 @@ impl BenchHub {
             .arg("run")
             .arg("--data-dir")
             .arg(self.data())
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .env("STOCKFOLD__HTTP__BIND", &self.http)
             .env("STOCKFOLD__MQTT__BIND", &self.mqtt)
             .env("STOCKFOLD__MQTT__TLS_BIND", "")

@@ -14,6 +14,7 @@ mod modbus;
 mod outage;
 mod probe;
 mod process;
+mod series;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -79,6 +80,8 @@ enum Command {
         #[arg(long, default_value_t = 5_000.0)]
         rate: f64,
     },
+    /// Points written to an InfluxDB, its lag at the rated load, a day read back from PostgreSQL.
+    Series(series::Args),
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -119,6 +122,7 @@ fn main() -> anyhow::Result<()> {
         Command::Outage { away_s, rate } => outage::run(away_s, rate),
         Command::Broker(load) => broker::run(&load, 30_000.0),
         Command::BrokerCrash { kills, rate } => broker::crash(kills, rate),
+        Command::Series(args) => series::run(&args),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.
