@@ -357,6 +357,7 @@ impl Watch {
             );
         }
         self.series_metrics(desk, &mut out);
+        bus_metrics(desk, &mut out);
         for status in self.statuses() {
             let label = [("child", status.name())];
             out.gauge(
@@ -428,6 +429,53 @@ impl Watch {
             &[],
             f64::from(u8::from(s.is_well())),
         );
+    }
+}
+
+/// What the buses and the units on them are like.
+fn bus_metrics(desk: &Desk, out: &mut Text) {
+    for (id, bus) in desk.buses.all() {
+        let label = [("bus", id.as_str())];
+        let h = &bus.handle.health;
+        out.gauge(
+            "stockfold_bus_up",
+            "1 = the bus is connected.",
+            &label,
+            f64::from(u8::from(h.up.load(Relaxed))),
+        );
+        let (connects, drains) = (h.connects.load(Relaxed), h.drains.load(Relaxed));
+        out.counter("stockfold_bus_connects_total", "Times it was connected.", &label, connects);
+        out.counter(
+            "stockfold_bus_poisoned_total",
+            "Times a link was drained or dropped after an error.",
+            &label,
+            drains,
+        );
+        out.seconds(
+            "stockfold_bus_busy_seconds_total",
+            "Time it was in use.",
+            &label,
+            h.busy_us.load(Relaxed),
+        );
+        for (unit, told) in bus.handle.spec.units.iter().zip(bus.handle.units.iter()) {
+            let label = [("bus", id.as_str()), ("device", unit.device.as_str())];
+            for (name, help, value) in [
+                ("stockfold_unit_polls_total", "Polls that brought an image.", &told.polls),
+                ("stockfold_unit_timeouts_total", "Requests without an answer.", &told.timeouts),
+                ("stockfold_unit_exceptions_total", "Exceptions answered.", &told.exceptions),
+                ("stockfold_unit_garbled_total", "Answers to no request.", &told.garbled),
+                ("stockfold_unit_full_total", "Images the journal had no room for.", &told.full),
+            ] {
+                out.counter(name, help, &label, value.load(Relaxed));
+            }
+            let well = !(told.aside.load(Relaxed) || told.frozen.load(Relaxed));
+            out.gauge(
+                "stockfold_unit_well",
+                "0 = it was set aside or repeats an old measurement.",
+                &label,
+                f64::from(u8::from(well)),
+            );
+        }
     }
 }
 

@@ -168,6 +168,14 @@ fn a_frozen_transmitter_is_not_believed_and_a_command_is_verified_by_the_peer() 
     until("it measures again", || {
         (shelves.unit("frozen", "frozen-flintec")["ok"] == true).then_some(())
     });
+    let metrics = hub.api().get_any("/metrics").body;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        "stockfold_bus_up{bus=\"frozen\"} 1",
+        "stockfold_unit_well{bus=\"frozen\",device=\"frozen-flintec\"} 1",
+    ] {
+        assert!(metrics.contains(line), "no {line}");
+    }
     let done = hub.api().post("/devices/frozen-flintec/commands/tare", &json!({}));
     assert_eq!(done.status, 204, "{:#}", done.body);
     slaves.was_written(2, 24, &[0, 2]);

@@ -96,6 +96,16 @@ fn all_read(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
     }
 }
 
+/// Serves a transmitter on each port, for as long as this program runs.
+async fn serve_all(listeners: Vec<TcpListener>) -> std::io::Result<()> {
+    let mut served = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let line: Line = Arc::new(Mutex::new(BTreeMap::from([(1, transmitter(Make::LaumasTlb))])));
+        served.push(modbus::serve(listener, Framing::Tcp, line)?);
+    }
+    std::future::pending().await
+}
+
 /// So many transmitters on TCP, each its own endpoint, polled ten times a second.
 pub fn tcp(transmitters: usize, seconds: u64) -> anyhow::Result<()> {
     let hub = BenchHub::start()?;
@@ -106,14 +116,8 @@ pub fn tcp(transmitters: usize, seconds: u64) -> anyhow::Result<()> {
         add_bus(&hub, &format!("bus-{i}"), &format!("tcp://{}", listener.local_addr()?))?;
         listeners.push(listener);
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let _inside = runtime.enter();
-    let mut served = Vec::with_capacity(transmitters);
-    for listener in listeners {
-        let line: Line = Arc::new(Mutex::new(BTreeMap::from([(1, transmitter(Make::LaumasTlb))])));
-        served.push(modbus::serve(listener, Framing::Tcp, line)?);
-    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || runtime.block_on(serve_all(listeners)));
     for i in 0..transmitters {
         place(&hub, i, &format!("bus-{i}"), 1)?;
     }
