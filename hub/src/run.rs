@@ -271,6 +271,7 @@ impl Hub {
             listener.drain().await;
         }
         self.stopper.stop().await;
+        self.desk.buses.stop();
         self.journal.close();
         let joined = tokio::task::spawn_blocking(move || self.threads.join()).await;
         if joined.is_err() {
