@@ -176,9 +176,15 @@ fn the_layout_speaks_of_known_things_only() {
         assert_eq!(ids(key, "facility"), ["corner-market".to_owned()].into());
     }
     assert_eq!(ids("devices", "id").len(), world.devices().len());
-    let channel = &layout["devices"][0]["channels"][1];
-    assert_eq!(channel["channel"], "1");
-    assert_eq!(channel["slot"], "A-02");
+    // The first slots stand on Modbus transmitters, with the profile and the channel names of their make.
+    let first = &layout["devices"][0];
+    assert_eq!(first["profile"], "laumas-tlb");
+    assert_eq!(first["channels"][0]["slot"], "A-01");
+    let devices = layout["devices"].as_array().unwrap();
+    let dini = devices.iter().find(|d| d["profile"] == "dini-argeo-dgt4x").unwrap();
+    let channel = &dini["channels"][1];
+    assert_eq!(channel["channel"], "2");
+    assert_eq!(channel["slot"], "B-02");
     assert_eq!(channel["zero_mg"], 1_200_000);
     let counts = world.initial_counts();
     assert_eq!(counts.len(), 8);

@@ -143,6 +143,7 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
 /// Buses with what they are like now.
 #[utoipa::path(get, path = "/api/v1/buses", tag = "buses", params(BusQuery), responses((status = 200, body = Page<BusState>)))]
 pub async fn list(api: web::Data<Api>, query: Query<BusQuery>) -> Answer {
+    api.facility_known(query.0.facility.as_deref()).await?;
     let paging = Paging::<1>::read(query.0.cursor.as_deref(), query.0.limit)?;
     let after = paging.after.as_ref().map(|[id]| id.as_str());
     let rows =

@@ -85,6 +85,7 @@ pub async fn list(
         }),
         None => None,
     };
+    api.device_known(Some(&path)).await?;
     let us = |when: Option<When>| when.map(|when| when.0);
     let mut ask = Ask {
         device: path.into_inner(),
