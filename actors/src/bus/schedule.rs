@@ -13,7 +13,7 @@ pub const PROBE_PAUSE_MS_MIN: u64 = 500;
 /// Longest pause before a unit that was set aside is tried again, in milliseconds.
 pub const PROBE_PAUSE_MS_MAX: u64 = 4_000;
 /// Share of the bus's time that tries of failed units may use, in percent; with the draining after each it is a tenth.
-pub const PROBE_SHARE_PERCENT: i64 = 8;
+pub const PROBE_SHARE_PERCENT: i64 = 7;
 /// Time for such tries that may be saved up, in microseconds.
 const PROBE_SAVED_US_MAX: i64 = 400_000;
 
