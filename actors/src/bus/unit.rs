@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use device_profiles::{
     Profile,
-    modbus::{BITS_MAX, Image, ModbusMap, Request, Table},
+    modbus::{Image, ModbusMap, Request, Table},
 };
 
 use super::link::CallError;
@@ -28,22 +28,17 @@ pub struct Shapes {
 impl Shapes {
     /// The request to send for `wanted`; `None` when no length is left that could not be mistaken.
     pub fn distinct(&self, map: &ModbusMap, wanted: Request) -> Option<Request> {
-        let max = if wanted.table.is_bits() { BITS_MAX } else { map.registers_max };
+        let max = map.items_max(wanted.table);
         // An answer of bits has whole bytes, so only lengths that differ by bytes differ.
         let step = if wanted.table.is_bits() { 8 } else { 1 };
-        let length = |count: u16| if wanted.table.is_bits() { count.div_ceil(8) } else { count };
-        let taken = |count: u16| {
-            self.unanswered.iter().any(|(table, n)| *table == wanted.table && *n == length(count))
-        };
         (0..=EXTRA_MAX)
             .map(|extra| Request { count: wanted.count.saturating_add(extra * step), ..wanted })
             .take_while(|request| {
-                let end = u32::from(request.start) + u32::from(request.count);
                 request.count <= max
-                    && end <= 1 << 16
-                    && (request.count == wanted.count || !forbidden(map, *request))
+                    && request.end() <= 1 << 16
+                    && (request.count == wanted.count || !map.forbids(*request))
             })
-            .find(|request| !taken(request.count))
+            .find(|request| !self.unanswered.contains(&shape(*request)))
     }
 
     /// A request ended.
@@ -57,10 +52,8 @@ impl Shapes {
                 | CallError::Length { .. }
                 | CallError::Down(_),
             ) => {
-                let length =
-                    if request.table.is_bits() { request.count.div_ceil(8) } else { request.count };
                 if self.unanswered.len() < UNANSWERED_MAX {
-                    self.unanswered.push((request.table, length));
+                    self.unanswered.push(shape(request));
                 }
             }
         }
@@ -77,13 +70,9 @@ impl Shapes {
     }
 }
 
-fn forbidden(map: &ModbusMap, request: Request) -> bool {
-    let end = u32::from(request.start) + u32::from(request.count);
-    map.forbidden.iter().any(|stretch| {
-        stretch.table == request.table
-            && u32::from(stretch.from) < end
-            && request.start <= stretch.to
-    })
+/// What an answer shows of the request it belongs to: the table, and its length as sent.
+fn shape(Request { table, count, .. }: Request) -> (Table, u16) {
+    (table, if table.is_bits() { count.div_ceil(8) } else { count })
 }
 
 /// Watches the heartbeat counter of a unit.

@@ -68,6 +68,22 @@ pub struct ModbusMap {
     pub commands: BTreeMap<String, Command>,
 }
 
+impl ModbusMap {
+    /// Most items of a table that one request may ask this device for.
+    pub fn items_max(&self, table: Table) -> u16 {
+        if table.is_bits() { BITS_MAX } else { self.registers_max }
+    }
+
+    /// A request touches a stretch that none may.
+    pub fn forbids(&self, request: Request) -> bool {
+        self.forbidden.iter().any(|stretch| {
+            stretch.table == request.table
+                && u32::from(stretch.from) < request.end()
+                && request.start <= stretch.to
+        })
+    }
+}
+
 /// A stretch of one table, wire addresses, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {

@@ -4,7 +4,7 @@
 //! merged greedily while the device's limit allows, no forbidden register lies between and the registers read for nothing
 //! cost less than another request: a request and its response cost 13 characters and the turnaround, a register 2.
 
-use super::{BITS_MAX, ModbusMap, Table};
+use super::{ModbusMap, Table};
 use crate::profile::{ProfileError, invalid};
 
 /// One read request.
@@ -19,7 +19,8 @@ pub struct Request {
 }
 
 impl Request {
-    fn end(self) -> u32 {
+    /// The address after the last one, up to 65536.
+    pub fn end(self) -> u32 {
         u32::from(self.start) + u32::from(self.count)
     }
 }
@@ -53,14 +54,14 @@ pub fn plan(map: &ModbusMap, groups: &[Vec<&str>]) -> Result<Vec<Request>, Profi
             )));
         }
         for span in &of_group {
-            if span.count > limit(map, span.table) {
+            if span.count > map.items_max(span.table) {
                 return Err(bad(format!(
                     "fields {group:?} are {} registers apart, the device gives {} in one response",
                     span.count,
-                    limit(map, span.table)
+                    map.items_max(span.table)
                 )));
             }
-            if touches_forbidden(map, *span) {
+            if map.forbids(*span) {
                 return Err(bad(format!(
                     "fields {group:?} have a forbidden register between them"
                 )));
@@ -83,10 +84,7 @@ pub fn plan(map: &ModbusMap, groups: &[Vec<&str>]) -> Result<Vec<Request>, Profi
             // Bits are cheap: a register's worth of gap is 16 of them.
             let gap_max = u32::from(map.gap_max) * if span.table.is_bits() { 16 } else { 1 };
             let overlaps = u32::from(span.start) < last.end();
-            if merged.count <= limit(map, span.table)
-                && gap <= gap_max
-                && !touches_forbidden(map, merged)
-            {
+            if merged.count <= map.items_max(span.table) && gap <= gap_max && !map.forbids(merged) {
                 *last = merged;
                 continue;
             }
@@ -106,16 +104,4 @@ pub fn plan(map: &ModbusMap, groups: &[Vec<&str>]) -> Result<Vec<Request>, Profi
         )));
     }
     Ok(plan)
-}
-
-fn limit(map: &ModbusMap, table: Table) -> u16 {
-    if table.is_bits() { BITS_MAX } else { map.registers_max }
-}
-
-fn touches_forbidden(map: &ModbusMap, request: Request) -> bool {
-    map.forbidden.iter().any(|stretch| {
-        stretch.table == request.table
-            && u32::from(stretch.from) < request.end()
-            && request.start <= stretch.to
-    })
 }

@@ -50,8 +50,6 @@ pub struct Bank {
     written: BTreeMap<u16, u16>,
     /// Registers as they were when it got stuck.
     stuck: Option<BTreeMap<u16, u16>>,
-    /// Writes it was told, in order.
-    pub writes: Vec<(u16, Vec<u16>)>,
 }
 
 impl Bank {
@@ -59,7 +57,7 @@ impl Bank {
     #[must_use]
     pub fn new(make: Make, faults: Faults) -> Self {
         let scales = vec![None; make.channels().len()];
-        Self { make, scales, faults, written: BTreeMap::new(), stuck: None, writes: Vec::new() }
+        Self { make, scales, faults, written: BTreeMap::new(), stuck: None }
     }
 
     /// Its make.
@@ -99,7 +97,6 @@ impl Bank {
                 for (at, word) in (*start..).zip(words) {
                     self.written.insert(at, *word);
                 }
-                self.writes.push((*start, words.clone()));
                 Answer::Written
             }
             Ask::Unknown => Answer::Exception(ILLEGAL_FUNCTION),
@@ -108,10 +105,5 @@ impl Bank {
             Some(Fault::Exception) => (Answer::Exception(BUSY), fault),
             _ => (answer, fault),
         }
-    }
-
-    /// Ends being stuck.
-    pub fn unstick(&mut self) {
-        self.stuck = None;
     }
 }
