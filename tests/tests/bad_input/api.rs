@@ -41,6 +41,7 @@ fn requests_from_nobody_are_refused() {
 fn bodies_and_queries_that_make_no_sense_are_refused_by_name() {
     let hub = hub();
     let shop = hub.shop("requests");
+    shop.enrol("requests-scale");
     let api = hub.api();
     let receipts = "/facilities/requests/receipts";
     let posts: [(&str, &[u8], u16); 8] = [
@@ -78,7 +79,7 @@ fn bodies_and_queries_that_make_no_sense_are_refused_by_name() {
         "/movements?after=garbage",
         "/movements?order=sideways",
         "/stock?min_position=garbage",
-        "/devices/requests-bystander/readings?from=yesterday",
+        "/devices/requests-scale/readings?from=yesterday",
     ] {
         let answer = api.get(path);
         assert!(matches!(answer.status, 400 | 422), "{path}: {} {:#}", answer.status, answer.body);
