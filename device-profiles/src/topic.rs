@@ -132,9 +132,15 @@ impl TopicPattern {
 
     /// The MQTT filter that brings its topics.
     pub fn filter(&self) -> String {
+        self.filter_of("+")
+    }
+
+    /// The MQTT filter that brings its topics of one device; `device` stands where the device's name does.
+    pub fn filter_of(&self, device: &str) -> String {
         let level = |level: &Level| match level {
             Level::Literal(text) => text.clone(),
-            Level::Any | Level::Device | Level::Stream => "+".to_owned(),
+            Level::Device => device.to_owned(),
+            Level::Any | Level::Stream => "+".to_owned(),
         };
         self.levels.iter().map(level).collect::<Vec<_>>().join("/")
     }
@@ -310,6 +316,7 @@ mod tests {
             pattern("application/+/device/{device}/event/{stream}").filter(),
             "application/+/device/+/event/+"
         );
+        assert_eq!(pattern("a/+/{device}/{stream}").filter_of("%u"), "a/+/%u/+");
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub struct Mqtt {
     pub broker_url: Option<String>,
     /// Client id the broker keeps the session under.
     pub broker_client_id: String,
+    /// Seconds between signs of life to the broker.
+    pub broker_keep_alive_s: u16,
     /// User name at the broker.
     pub broker_username: Option<String>,
     /// File with the password.
@@ -189,6 +191,7 @@ impl Default for Mqtt {
             tls_bind: Some(SocketAddr::from(([127, 0, 0, 1], 8883))),
             broker_url: None,
             broker_client_id: "stockfold".into(),
+            broker_keep_alive_s: 30,
             broker_username: None,
             broker_password_file: None,
             broker_ca_file: None,
@@ -381,6 +384,11 @@ impl Config {
                     "Client id that the broker keeps the hub's session under; one hub a client id.",
                     "broker_client_id",
                     Some(text(&self.mqtt.broker_client_id)),
+                ),
+                (
+                    "Seconds between signs of life to the broker; one that stays silent for as long is given up.",
+                    "broker_keep_alive_s",
+                    Some(self.mqtt.broker_keep_alive_s.to_string()),
                 ),
                 (
                     "User name at the broker, and the file with its password.",

@@ -19,8 +19,9 @@ use fold::{Body, Entry, Position, Principal};
 use tokio::sync::broadcast;
 
 use crate::{
-    buses::Buses, directory::Directory, mqtt::Core, observe::Watch, publish::Publisher,
-    refusals::RefusedCounts, series::SeriesStore, store::PgStore, tap::Tap, tls::Tls,
+    buses::Buses, directory::Directory, downlink::Downlink, mqtt::Core, observe::Watch,
+    publish::Publisher, refusals::RefusedCounts, series::SeriesStore, store::PgStore, tap::Tap,
+    tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -74,6 +75,7 @@ pub struct Desk {
     pub(crate) directory: Arc<Directory>,
     pub(crate) endpoint: Arc<Core>,
     pub(crate) buses: Arc<Buses>,
+    pub(crate) downlink: Arc<Downlink>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) tap: Arc<Tap>,
     pub(crate) watch: Arc<Watch>,

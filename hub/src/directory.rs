@@ -1,24 +1,28 @@
 //! The directory: who may connect, cached in memory so that a CONNECT asks no database.
 //!
-//! It is read whole and replaced whole. A device whose row changed gets a new generation: the endpoint then cuts connections
+//! It is read whole and replaced whole, with what the profiles of the devices make of foreign topics. A device whose row changed gets a new generation: the endpoint then cuts connections
 //! that were granted under an older one, so a revoked credential, or a
 //! certificate that has expired, ends within one reload.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use device_profiles::{DeviceId, FacilityId, Profile};
+use device_profiles::{DeviceId, FacilityId, Profile, ProfileHash, TopicMap};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
-use crate::store::{
-    PgStore,
-    directory::{DeviceRow, Seen},
-    fault::Fault,
+use crate::{
+    foreign::{Unread, reader},
+    store::{
+        PgStore,
+        directory::{DeviceRow, Seen},
+        fault::Fault,
+    },
+    tls::Fingerprint,
 };
-use crate::tls::Fingerprint;
 
 /// Names of refused devices held until they are written down; further ones are not listed.
 pub const SEEN_MAX: usize = 1_024;
@@ -48,6 +52,11 @@ impl Device {
     pub fn is_revoked(&self) -> bool {
         self.row.revoked
     }
+
+    /// The device that publishes for it, if it does not speak for itself.
+    pub fn gateway(&self) -> Option<&str> {
+        self.row.gateway.as_deref()
+    }
 }
 
 /// Why somebody may not connect.
@@ -69,17 +78,40 @@ pub enum Unknown {
 struct Table {
     devices: HashMap<String, Arc<Device>>,
     certificates: HashMap<Fingerprint, Arc<Device>>,
+    gateways: HashSet<String>,
+    topics: TopicMap,
     read: bool,
     generation: u64,
 }
 
+impl Table {
+    fn find(&self, name: &str) -> Result<Arc<Device>, Unknown> {
+        if !self.read {
+            return Err(Unknown::NotReady);
+        }
+        let device = self.devices.get(name).ok_or(Unknown::NotEnrolled)?;
+        if device.row.revoked { Err(Unknown::Disabled) } else { Ok(Arc::clone(device)) }
+    }
+}
+
 /// The cache.
-#[derive(Default)]
 pub struct Directory {
     table: RwLock<Table>,
+    filters: watch::Sender<Arc<[String]>>,
     /// Held from reading to replacing, so that an older reading never replaces a newer one.
     reloading: tokio::sync::Mutex<()>,
     seen: Mutex<BTreeMap<String, Seen>>,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            table: RwLock::default(),
+            filters: watch::Sender::new(Arc::from([])),
+            reloading: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
 }
 
 impl Directory {
@@ -126,6 +158,16 @@ impl Directory {
                 device.row.certificates.iter().map(|print| (*print, Arc::clone(device)))
             })
             .collect();
+        table.gateways = fresh.values().filter_map(|device| device.row.gateway.clone()).collect();
+        let spoken: HashMap<ProfileHash, &Profile> =
+            fresh.values().map(|device| (device.profile.hash, &*device.profile)).collect();
+        table.topics = TopicMap::of(spoken.into_values());
+        let filters: Arc<[String]> = table.topics.filters().into();
+        self.filters.send_if_modified(|old| {
+            let changed = *old != filters;
+            *old = filters;
+            changed
+        });
         table.devices = fresh;
         table.read = true;
         table.generation = generation;
@@ -157,12 +199,26 @@ impl Directory {
 
     /// A device that may connect, by its id.
     pub fn find(&self, name: &str) -> Result<Arc<Device>, Unknown> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).find(name)
+    }
+
+    /// The device that a foreign topic speaks of, and the stream.
+    pub fn reader(&self, topic: &str) -> Result<(Arc<Device>, String), Unread> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         if !table.read {
-            return Err(Unknown::NotReady);
+            return Err(Unread::NotReady);
         }
-        let device = table.devices.get(name).ok_or(Unknown::NotEnrolled)?;
-        if device.row.revoked { Err(Unknown::Disabled) } else { Ok(Arc::clone(device)) }
+        reader(table.topics.candidates(topic), |name| table.find(name))
+    }
+
+    /// Some device is said to speak through this one.
+    pub fn is_gateway(&self, device: &str) -> bool {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).gateways.contains(device)
+    }
+
+    /// The MQTT filters that bring every foreign topic of every enrolled device; they change with the devices.
+    pub fn filters(&self) -> watch::Receiver<Arc<[String]>> {
+        self.filters.subscribe()
     }
 
     /// Whose certificate this is. `name` is what the client calls itself, if it does: it must not be another device's.

@@ -25,7 +25,7 @@ use crate::{
     directory::{Device, Directory, Unknown},
     mqtt::{
         Accepted, AuthRefusal, Grant, Hello, Inbound, Ingress, PublishRefusal, Refused, Route,
-        TopicAction, TopicRefusal, topic,
+        Settled, TopicAction, TopicRefusal, topic,
     },
     refusals::Refusals,
     tap::Tap,
@@ -79,6 +79,8 @@ pub struct IngressStats {
     pub not_authorised: AtomicU64,
     /// Refused: no such topic.
     pub unknown_topic: AtomicU64,
+    /// Let go: a foreign topic that nothing here reads.
+    pub unread: AtomicU64,
 }
 
 /// The ingress.
@@ -178,7 +180,10 @@ impl Ingress for HubIngress {
         action: TopicAction,
         name: &str,
     ) -> Result<Route, TopicRefusal> {
-        let decided = authorise(grant.device.as_ref(), action, name);
+        let decided = match authorise(grant.device.as_ref(), action, name) {
+            Ok(route) => Ok(route),
+            Err(refusal) => self.for_others(grant, action, name).ok_or(refusal),
+        };
         match decided {
             Ok(_) => {}
             Err(TopicRefusal::NotAuthorised) => {
@@ -198,15 +203,28 @@ impl Ingress for HubIngress {
         publish: &Inbound<'_>,
         ack: &Arc<AckCell>,
     ) -> Result<Accepted, PublishRefusal> {
-        let Route::Reading { stream } = route else { return Err(PublishRefusal::NotAuthorised) };
         let Some(caller) = grant.context.downcast_ref::<Caller>() else {
             return Err(PublishRefusal::NotAuthorised);
         };
-        let fresh_session = publish.clean_start && caller.first.load(Relaxed);
         let told = Completion::Cell(Arc::clone(ack));
-        self.take(&caller.device, stream, publish.payload, fresh_session, told)?;
-        caller.first.store(false, Relaxed);
-        Ok(Accepted::Journaled)
+        match route {
+            Route::Reading { stream, of: None } => {
+                let fresh_session = publish.clean_start && caller.first.load(Relaxed);
+                self.take(&caller.device, stream, publish.payload, fresh_session, told)?;
+                caller.first.store(false, Relaxed);
+                Ok(Accepted::Journaled)
+            }
+            Route::Reading { stream, of: Some(of) } => match self.directory.find(of) {
+                // A will is published long after it was authorised.
+                Ok(device) if device.gateway() == Some(&*grant.device) => {
+                    self.take(&device, stream, publish.payload, false, told)?;
+                    Ok(Accepted::Journaled)
+                }
+                Ok(_) | Err(_) => Ok(self.let_go(grant)),
+            },
+            Route::Unread => Ok(self.let_go(grant)),
+            Route::DeviceLocal => Err(PublishRefusal::NotAuthorised),
+        }
     }
 
     fn refused(&self, grant: &Grant, refused: Refused) {
@@ -215,6 +233,60 @@ impl Ingress for HubIngress {
 }
 
 impl HubIngress {
+    /// What a client may do beyond its own tree: publish for the devices behind it, and speak the topics of its profile. Of a
+    /// client that speaks foreign topics, those that nothing reads are let go: cut for each of them it could not be used.
+    fn for_others(&self, grant: &Grant, action: TopicAction, name: &str) -> Option<Route> {
+        let caller = grant.context.downcast_ref::<Caller>()?;
+        let me = &*grant.device;
+        if let Some((device, stream)) = reading_topic(name) {
+            let behind = self.directory.find(device).ok()?.gateway() == Some(me);
+            return (behind && action == TopicAction::Publish)
+                .then(|| Route::Reading { stream: stream.into(), of: Some(device.into()) });
+        }
+        let is_foreign = !caller.device.profile.topics.is_empty() || self.directory.is_gateway(me);
+        if !is_foreign || name.starts_with(TOPIC_ROOT) {
+            return None;
+        }
+        match action {
+            // Nothing is ever routed there: only the hub's own tree is, and no other first level leads into it.
+            TopicAction::Subscribe => {
+                let first = name.split('/').next().unwrap_or_default();
+                let elsewhere = !TOPIC_ROOT.starts_with(&format!("{first}/"))
+                    && !first.starts_with(['$', '+', '#'])
+                    && !first.is_empty();
+                elsewhere.then_some(Route::DeviceLocal)
+            }
+            TopicAction::Publish => Some(self.foreign(me, name)),
+        }
+    }
+
+    fn foreign(&self, me: &str, topic: &str) -> Route {
+        let (name, why) = match self.directory.reader(topic) {
+            Ok((device, stream)) if device.id.as_str() == me => {
+                return Route::Reading { stream: stream.into(), of: None };
+            }
+            Ok((device, stream)) if device.gateway() == Some(me) => {
+                let of = Some(device.id.as_str().into());
+                return Route::Reading { stream: stream.into(), of };
+            }
+            Ok((device, _)) => (
+                Some(device.id.to_string()),
+                format!("{me} publishes for it and is not its gateway"),
+            ),
+            Err(unread) => (unread.name().map(str::to_owned), unread.to_string()),
+        };
+        if let Some(name) = name {
+            self.directory.note(&name, format!("gateway {me}"), &why);
+        }
+        Route::Unread
+    }
+
+    fn let_go(&self, grant: &Grant) -> Accepted {
+        self.stats.unread.fetch_add(1, Relaxed);
+        self.refusals.unread(&grant.device);
+        Accepted::Settled(Settled::Unread)
+    }
+
     /// Hands a device's frame to the journal; `told` will be told that it is durable.
     pub fn take(
         &self,
@@ -299,7 +371,7 @@ fn authorise(device: &str, action: TopicAction, name: &str) -> Result<Route, Top
         }
         TopicAction::Publish => match inner.split_once('/') {
             None if check_id(inner).is_ok() && inner != "cmd" => {
-                Ok(Route::Reading { stream: Arc::from(inner) })
+                Ok(Route::Reading { stream: Arc::from(inner), of: None })
             }
             None => Err(TopicRefusal::Unknown),
             Some(("cmd", _)) => Err(TopicRefusal::NotAuthorised),
@@ -318,7 +390,7 @@ mod tests {
         let ask = |action, name| authorise("d1", action, name);
         assert_eq!(
             ask(Publish, "stockfold/v1/d1/stock"),
-            Ok(Route::Reading { stream: "stock".into() })
+            Ok(Route::Reading { stream: "stock".into(), of: None })
         );
         assert_eq!(ask(Publish, "stockfold/v1/d1/state/door"), Ok(Route::DeviceLocal));
         for (action, name, refusal) in [

@@ -265,6 +265,7 @@ impl Watch {
             ("no_space", &ingress.no_space),
             ("not_authorised", &ingress.not_authorised),
             ("unknown_topic", &ingress.unknown_topic),
+            ("unread", &ingress.unread),
         ] {
             out.counter(
                 "stockfold_ingress_total",
@@ -273,6 +274,26 @@ impl Watch {
                 value.load(Relaxed),
             );
         }
+        let down = &desk.downlink.stats;
+        for (event, value) in [
+            ("sent", &down.sent),
+            ("acknowledged", &down.acked),
+            ("returned", &down.returned),
+            ("expired", &down.expired),
+        ] {
+            out.counter(
+                "stockfold_device_commands_total",
+                "Commands to devices by what became of them.",
+                &[("event", event)],
+                value.load(Relaxed),
+            );
+        }
+        out.gauge(
+            "stockfold_device_commands_open",
+            "Commands to devices that are on their way.",
+            &[],
+            desk.downlink.open() as f64,
+        );
         out.gauge(
             "stockfold_devices_enrolled",
             "Devices that may connect.",

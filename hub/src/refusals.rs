@@ -28,6 +28,8 @@ pub struct RefusedCounts {
     pub payload: u64,
     /// Because the disk is too full for it.
     pub quota: u64,
+    /// To a foreign topic that nothing here reads; acknowledged and let go.
+    pub unread: u64,
 }
 
 /// The counts of every device that was ever refused something.
@@ -37,8 +39,22 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Counts one.
+    /// Counts a publish that was refused.
     pub fn count(&self, device: &str, refused: Refused) {
+        self.add(device, |counts| match refused {
+            Refused::NotAuthorised => &mut counts.not_authorised,
+            Refused::UnknownTopic => &mut counts.unknown_topic,
+            Refused::Payload => &mut counts.payload,
+            Refused::Quota => &mut counts.quota,
+        });
+    }
+
+    /// Counts a publish that nothing reads.
+    pub fn unread(&self, device: &str) {
+        self.add(device, |counts| &mut counts.unread);
+    }
+
+    fn add(&self, device: &str, which: impl Fn(&mut RefusedCounts) -> &mut u64) {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         if !devices.contains_key(device) {
             if devices.len() >= DEVICES_MAX {
@@ -46,13 +62,9 @@ impl Refusals {
             }
             devices.insert(device.to_owned(), RefusedCounts::default());
         }
-        let Some(counts) = devices.get_mut(device) else { return };
-        *match refused {
-            Refused::NotAuthorised => &mut counts.not_authorised,
-            Refused::UnknownTopic => &mut counts.unknown_topic,
-            Refused::Payload => &mut counts.payload,
-            Refused::Quota => &mut counts.quota,
-        } += 1;
+        if let Some(counts) = devices.get_mut(device) {
+            *which(counts) += 1;
+        }
     }
 
     /// The counts of a device.

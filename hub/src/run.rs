@@ -44,6 +44,7 @@ use crate::{
     data_dir::DataDir,
     desk::Desk,
     directory::Directory,
+    downlink::{Downlink, Way},
     ingress::{HubIngress, Space},
     mqtt::{Core, Limits, Listener, Secured},
     observe::Watch,
@@ -179,7 +180,12 @@ async fn start_on(
         ingress: Arc::clone(&ingress),
         broker: broker.clone(),
     });
+    let way: Arc<dyn Way> = match &broker {
+        Some(broker) => Arc::clone(broker) as Arc<_>,
+        None => Arc::clone(&core) as Arc<_>,
+    };
     let desk = Desk {
+        downlink: Arc::new(Downlink::new(way)),
         store,
         series,
         journal: journal.clone(),
@@ -486,6 +492,15 @@ fn reconcilers(
             let known = async || d.credentials_changed().await;
             d.publisher.round(&d.store, &d.journal, known).await.map_err(|e| e.to_string())?;
             d.publisher.wait().await;
+            Ok(())
+        }
+    }));
+    let d = desk.clone();
+    children.push(every("commands", Duration::ZERO, rng, move || {
+        let d = d.clone();
+        async move {
+            d.downlink.round(&d.store).await.map_err(|e| e.to_string())?;
+            d.downlink.wait().await;
             Ok(())
         }
     }));

@@ -124,7 +124,8 @@ async fn a_device_is_revoked_and_enabled_as_a_whole() {
     assert_eq!(code, 0x87);
     let caught_up = |page: &Value| page["now"][0]["unfolded_bytes"] == 0;
     let ledger = until(&running, "/api/v1/ledger?device=reader", caught_up).await;
-    let refused = json!({"not_authorised": 1, "unknown_topic": 0, "payload": 0, "quota": 0});
+    let refused =
+        json!({"not_authorised": 1, "unknown_topic": 0, "payload": 0, "quota": 0, "unread": 0});
     assert_eq!(ledger["now"][0]["refused"], refused);
     let silent = running.get("/api/v1/ledger?facility=f1&device=scale").await;
     assert_eq!((&silent["items"], &silent["now"][0]["device"]), (&json!([]), &json!("scale")));

@@ -10,9 +10,15 @@
 
 mod mqtt_support;
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
-use hub::mqtt::{Counter, Limits, Qos, cause::Cause, inbound::Wait, session::Progress};
+use hub::mqtt::{
+    Core, Counter, Limits, PublishError, Qos, Receipt, cause::Cause, inbound::Wait,
+    session::Progress,
+};
 use mqtt_support::*;
 
 const STREAM: &str = "stockfold/v1/a/stock";
@@ -471,6 +477,45 @@ fn shared_subscriptions_take_turns() {
     assert_eq!(members[1].messages(V5).len(), 2);
 }
 
+/// Sends a command that nobody asks after.
+fn command(core: &Core, device: &str, name: &str, payload: &[u8]) -> Result<usize, PublishError> {
+    let hour = Duration::from_secs(3_600);
+    core.registry.send_command(device, name, payload, hour, Receipt::new(|_| {}))
+}
+
+#[test]
+fn a_receipt_tells_once_what_became_of_a_command() {
+    for level in [V3, V5] {
+        let (core, now) = core(Limits::default(), &TestIngress::at_once());
+        let told: Arc<Mutex<Vec<bool>>> = Arc::default();
+        let send = || {
+            let told = Arc::clone(&told);
+            let receipt = Receipt::new(move |taken| told.lock().unwrap().push(taken));
+            core.registry.send_command("a", "x", b"1", Duration::from_secs(9), receipt).unwrap()
+        };
+        let drained = || std::mem::take(&mut *told.lock().unwrap());
+        assert_eq!((send(), drained()), (0, vec![false]), "nobody is there");
+        let mut a = Peer::connected(&core, now, &hi(level));
+        a.send(&subscribe(level, 1, "stockfold/v1/a/cmd/#", 1));
+        a.raw();
+        send();
+        let id = a.messages(level)[0].2;
+        assert!(drained().is_empty(), "sent is not acknowledged");
+        a.send(&ack(0x40, id));
+        assert_eq!(drained(), [true]);
+        send();
+        a.lose();
+        drop(a);
+        assert_eq!(drained(), [false], "the session went, and the command with it");
+        let mut a = Peer::connected(&core, now, &hi(level));
+        a.send(&subscribe(level, 1, "stockfold/v1/a/cmd/#", 0));
+        a.raw();
+        send();
+        assert_eq!(a.messages(level).len(), 1);
+        assert_eq!(drained(), [true], "QoS 0 acknowledges nothing");
+    }
+}
+
 #[test]
 fn commands_wait_for_a_client_that_is_away_and_come_again_until_acknowledged() {
     for level in [V3, V5] {
@@ -479,7 +524,7 @@ fn commands_wait_for_a_client_that_is_away_and_come_again_until_acknowledged() {
         a.send(&subscribe(level, 1, "stockfold/v1/a/cmd/#", 2));
         a.lose();
         assert_eq!((core.registry.connected(), core.registry.away()), (0, 1));
-        assert_eq!(core.registry.send_command("a", "tare", b"1"), Ok(1));
+        assert_eq!(command(&core, "a", "tare", b"1"), Ok(1));
         assert_eq!(
             core.registry.publish("stockfold/v1/a/cmd/led", b"2", Qos::ExactlyOnce, false),
             Ok(1)
@@ -524,10 +569,10 @@ fn a_clean_start_forgets_the_session() {
     let mut a = Peer::connected(&core, now, &kept(V5, "a"));
     a.send(&subscribe(V5, 1, "stockfold/v1/a/cmd/#", 1));
     a.lose();
-    core.registry.send_command("a", "tare", b"1").unwrap();
+    command(&core, "a", "tare", b"1").unwrap();
     let mut a = Peer::connected(&core, now, &hi(V5));
     assert!(a.messages(V5).is_empty());
-    assert_eq!(core.registry.send_command("a", "tare", b"1"), Ok(0));
+    assert_eq!(command(&core, "a", "tare", b"1"), Ok(0));
     assert_eq!(core.registry.queued_bytes(), 0);
     a.lose();
     assert_eq!((core.registry.connected(), core.registry.away()), (0, 0));
@@ -543,7 +588,7 @@ fn sessions_expire() {
     assert_eq!(core.registry.away(), 1);
     core.sweep(now + Duration::from_secs(100));
     assert_eq!(core.registry.away(), 0);
-    assert_eq!(core.registry.send_command("a", "tare", b"1"), Ok(0));
+    assert_eq!(command(&core, "a", "tare", b"1"), Ok(0));
 }
 
 #[test]
@@ -553,7 +598,7 @@ fn the_outbox_is_bounded() {
     let mut a = Peer::connected(&core, now, &kept(V5, "a"));
     a.send(&subscribe(V5, 1, "stockfold/v1/a/cmd/#", 1));
     a.lose();
-    let taken: usize = (0..9).map(|_| core.registry.send_command("a", "x", b"1").unwrap()).sum();
+    let taken: usize = (0..9).map(|_| command(&core, "a", "x", b"1").unwrap()).sum();
     assert_eq!(taken, 3);
     assert_eq!(core.stats.get(Counter::OutboxFull), 6);
 }
@@ -566,9 +611,9 @@ fn the_clients_receive_maximum_and_packet_size_are_respected() {
     let mut a = Peer::connected(&core, now, &small);
     a.send(&subscribe(V5, 1, "stockfold/v1/a/cmd/#", 1));
     a.raw();
-    core.registry.send_command("a", "x", &[b'x'; 100]).unwrap();
+    command(&core, "a", "x", &[b'x'; 100]).unwrap();
     for i in 0..5 {
-        core.registry.send_command("a", "x", i.to_string().as_bytes()).unwrap();
+        command(&core, "a", "x", i.to_string().as_bytes()).unwrap();
     }
     let mut seen = Vec::new();
     loop {
@@ -701,7 +746,7 @@ fn the_old_connection_cannot_touch_a_session_taken_over() {
     old.send(&subscribe(V5, 1, "stockfold/v1/a/cmd/#", 1));
     old.raw();
     let mut new = Peer::connected(&core, now, &kept(V5, "a"));
-    core.registry.send_command("a", "tare", b"1").unwrap();
+    command(&core, "a", "tare", b"1").unwrap();
     // The old one has not looked into its mailbox yet.
     let mut out = bytes::BytesMut::new();
     old.session.deliver(now, &mut out);
@@ -735,7 +780,7 @@ fn hub_publishes_are_checked() {
     let (core, _) = core(Limits::default(), &TestIngress::at_once());
     for (device, name) in [("", "x"), ("a", ""), ("a/b", "x"), ("a", "x/y"), ("+", "x"), ("a", "#")]
     {
-        assert!(core.registry.send_command(device, name, b"").is_err(), "{device} {name}");
+        assert!(command(&core, device, name, b"").is_err(), "{device} {name}");
     }
     assert!(core.registry.publish("x", &vec![0; 200_000], Qos::AtMostOnce, false).is_err());
 }

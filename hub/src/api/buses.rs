@@ -273,13 +273,11 @@ pub async fn read_now(api: web::Data<Api>, path: web::Path<(String, String)>) ->
     Ok(HttpResponse::Ok().json(ReadNow { image, reading: reading.unwrap_or_default() }))
 }
 
-/// Tells a Modbus device to do something its profile knows: tare, zero, preset. The hub's own tare needs no such command.
-#[utoipa::path(post, path = "/api/v1/devices/{device}/commands/{command}", tag = "buses", params(("device" = String, Path), ("command" = String, Path)), responses((status = 204, description = "Done, and verified as far as the profile says how")))]
-pub async fn command(api: web::Data<Api>, path: web::Path<(String, String)>) -> Answer {
-    let (device, name) = path.into_inner();
-    let (bus, unit) = on_bus(&api, &device)?;
+/// Has a device on a bus do something its profile knows: tare, zero, preset. The hub's own tare needs no such command.
+pub(super) async fn carry_out(api: &Api, device: &str, name: String) -> Answer {
+    let (bus, unit) = on_bus(api, device)?;
     tracing::info!(device, command = name, "device command");
-    bus.handle.ask(Ask::Command { unit, name }).await.map_err(|error| refused(&device, &error))?;
+    bus.handle.ask(Ask::Command { unit, name }).await.map_err(|error| refused(device, &error))?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -8,6 +8,12 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most things in one import.
 pub const IMPORT_ITEMS_MAX: usize = 200_000;
+/// Longest body of a command to a device, in bytes.
+pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+/// How long a command to a device is good when the caller does not say, in seconds.
+pub const COMMAND_SECONDS_DEFAULT: u32 = 3_600;
+/// How long a command to a device may be good, in seconds.
+pub const COMMAND_SECONDS_MAX: u32 = 7 * 86_400;
 /// Items of a list when the caller does not say.
 pub const LIST_ITEMS_DEFAULT: u32 = 100;
 /// Most items of a list.

@@ -18,6 +18,7 @@ mod buses;
 mod certificates;
 mod commands;
 mod devices;
+mod downlink;
 mod explain;
 mod guard;
 mod json_path;

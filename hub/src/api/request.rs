@@ -30,19 +30,46 @@ impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for Json<T, MA
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let json = matches!(request.mime_type(), Ok(Some(mime)) if mime.subtype() == "json");
+        let json = is_json(request);
         let payload = payload.take();
         Box::pin(async move {
-            if !json {
-                return Err(Problem::new(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "not_json_type",
-                    "The body must be JSON. Send the header `Content-Type: application/json`.",
-                ));
-            }
+            json?;
             parse(&read(payload, MAX).await?).map(Self)
         })
     }
+}
+
+/// A JSON body of at most `MAX` bytes that may be absent.
+pub struct MaybeJson<T, const MAX: usize = BODY_BYTES_MAX>(pub Option<T>);
+
+impl<T: DeserializeOwned + 'static, const MAX: usize> FromRequest for MaybeJson<T, MAX> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let json = is_json(request);
+        let payload = payload.take();
+        Box::pin(async move {
+            let body = read(payload, MAX).await?;
+            if body.is_empty() {
+                return Ok(Self(None));
+            }
+            json?;
+            parse(&body).map(|body| Self(Some(body)))
+        })
+    }
+}
+
+/// The body is announced as JSON.
+fn is_json(request: &HttpRequest) -> Result<(), Problem> {
+    if matches!(request.mime_type(), Ok(Some(mime)) if mime.subtype() == "json") {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "not_json_type",
+        "The body must be JSON. Send the header `Content-Type: application/json`.",
+    ))
 }
 
 /// A text body of at most `MAX` bytes.

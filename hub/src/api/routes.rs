@@ -6,7 +6,7 @@
 use actix_web::{http::Method, web};
 
 use super::{
-    accounts, buses, certificates, commands, devices, explain, master, outside, page,
+    accounts, buses, certificates, commands, devices, downlink, explain, master, outside, page,
     permission::Permission, profiles, readings, removal, stock,
 };
 use crate::feed::live;
@@ -102,7 +102,8 @@ routes! {
     PUT  "/api/v1/devices/{device}/bus" DevicesWrite buses::put_unit
     DELETE "/api/v1/devices/{device}/bus" DevicesWrite buses::delete_unit
     POST "/api/v1/devices/{device}/read/{stream}" DevicesWrite buses::read_now
-    POST "/api/v1/devices/{device}/commands/{command}" DevicesWrite buses::command
+    POST "/api/v1/devices/{device}/commands/{command}" DevicesWrite downlink::post
+    GET  "/api/v1/devices/{device}/commands" DevicesRead downlink::list
 
     GET  "/api/v1/stock" StockRead stock::list
     GET  "/api/v1/movements" StockRead stock::movements

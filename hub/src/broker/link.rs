@@ -1,5 +1,8 @@
 //! The link: one life is one connection to the broker.
 //!
+//! It subscribes to the hub's own tree and to every foreign topic that the profiles of enrolled devices read, and follows them
+//! as devices are enrolled.
+//!
 //! Messages are taken in their order, looked at, handed to the journal, and acknowledged in their order once durable: MQTT
 //! wants acknowledgements in the order of the messages, so one that needs no journal waits for those before it. What is taken
 //! and not acknowledged is bounded in bytes; how many they may be, MQTT bounds by its packet ids, and the client's request
@@ -22,33 +25,40 @@ use actors::{
 };
 use bytes::Bytes;
 use device_profiles::limits::FRAME_BYTES_MAX;
-use rumqttc::{AsyncClient, Publish, QoS};
+use rumqttc::{AsyncClient, Publish, QoS, SubscribeFilter};
 use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
+    sync::{Mutex, mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use super::{
     Stats,
     poller::{Arrival, Poller},
+    sent::{Sent, Unanswered},
     settings::Settings,
 };
 use crate::{
-    directory::{Directory, Unknown},
+    directory::{Device, Directory, Unknown},
+    downlink::Order,
+    foreign::Unread,
     ingress::{HubIngress, TOPIC_ROOT, reading_topic},
     mqtt::PublishRefusal,
 };
 
 /// Payload bytes taken and not yet durable; at the limit nothing more is taken.
 const OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Requests the client holds: an acknowledgement for every packet id there is, and the subscription.
-const REQUESTS_MAX: usize = 65_536 + 16;
+/// Requests the client holds: an acknowledgement for every packet id there is, subscriptions and commands.
+const REQUESTS_MAX: usize = 65_536 + 4_096;
+/// Filters in one SUBSCRIBE.
+const FILTERS_MAX: usize = 32;
 /// Wait before a message is offered to the journal again, in milliseconds.
 const RETRY_MS: u64 = 5;
 /// Wait before it is offered again when the disk is full or no device is known yet, in milliseconds.
 const RETRY_SLOW_MS: u64 = 500;
 /// Period of the sign of life for the guardian, in milliseconds.
 const BEAT_MS: u64 = 1_000;
+/// Whoever was not listened to for longer than this gets new time to answer, in milliseconds.
+const HELD_MS_MAX: u64 = 1_000;
 /// How long the goodbye may take at a stop, in milliseconds.
 const GOODBYE_MS_MAX: u64 = 500;
 
@@ -59,6 +69,8 @@ pub(super) struct Link {
     directory: Arc<Directory>,
     stats: Arc<Stats>,
     stop: watch::Receiver<bool>,
+    /// Commands to devices; what is left here when a connection ends goes by the next.
+    orders: Mutex<mpsc::Receiver<Order>>,
     /// The broker has a session of ours since this hub started.
     had_session: AtomicBool,
 }
@@ -85,6 +97,10 @@ enum Taken {
 /// One connection.
 struct Connection<'a> {
     link: &'a Link,
+    sent: Unanswered,
+    /// Foreign filters it has subscribed to.
+    filters: Arc<[String]>,
+    held_since: Option<Instant>,
     client: AsyncClient,
     durable: Arc<AckCell>,
     issued: u64,
@@ -100,8 +116,17 @@ impl Link {
         directory: Arc<Directory>,
         stats: Arc<Stats>,
         stop: watch::Receiver<bool>,
+        orders: mpsc::Receiver<Order>,
     ) -> Self {
-        Self { settings, ingress, directory, stats, stop, had_session: AtomicBool::new(false) }
+        Self {
+            settings,
+            ingress,
+            directory,
+            stats,
+            stop,
+            orders: Mutex::new(orders),
+            had_session: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn is_told_to_stop(&self) -> bool {
@@ -120,6 +145,9 @@ impl Link {
         let (client, events) = AsyncClient::new(options, REQUESTS_MAX);
         let connection = Connection {
             link: self,
+            sent: Unanswered::default(),
+            filters: Arc::from([]),
+            held_since: None,
             client,
             durable: AckCell::new(),
             issued: 0,
@@ -151,33 +179,51 @@ impl Link {
         if message.retain {
             return count(&self.stats.retained);
         }
-        let Some((device, stream)) = reading_topic(&message.topic) else {
-            return count(&self.stats.unknown_topic);
+        let (device, stream) = match self.reader(&message.topic) {
+            Ok(found) => found,
+            Err(Unread::NotReady) => return Taken::Later(Duration::from_millis(RETRY_SLOW_MS)),
+            Err(unread) => {
+                if let Some(name) = unread.name() {
+                    self.note(name, &format!("{unread}, and the broker lets it publish"));
+                }
+                return count(match unread {
+                    Unread::NotEnrolled(_) => &self.stats.unknown_device,
+                    Unread::Disabled(_) => &self.stats.disabled_device,
+                    Unread::NoPattern
+                    | Unread::NoName(_)
+                    | Unread::OtherProfile { .. }
+                    | Unread::Ambiguous(..)
+                    | Unread::NotReady => &self.stats.unknown_topic,
+                });
+            }
         };
         if message.payload.len() > FRAME_BYTES_MAX {
-            self.note(device, "the broker brought a frame that is too large");
+            self.note(device.id.as_str(), "the broker brought a frame that is too large");
             return count(&self.stats.too_large);
         }
-        let device = match self.directory.find(device) {
-            Ok(device) => device,
-            Err(Unknown::NotReady) => return Taken::Later(Duration::from_millis(RETRY_SLOW_MS)),
-            Err(Unknown::Disabled) => {
-                self.note(device, "the device is disabled, and the broker lets it publish");
-                return count(&self.stats.disabled_device);
-            }
-            Err(Unknown::NotEnrolled | Unknown::BadSecret | Unknown::BadCertificate) => {
-                self.note(device, "the device is not enrolled, and the broker lets it publish");
-                return count(&self.stats.unknown_device);
-            }
-        };
         // The codec's buffer is shared by many messages; the journal copies what it needs.
         let payload: &Bytes = &message.payload;
         let told = Completion::Cell(Arc::clone(durable));
-        match self.ingress.take(&device, stream, payload, false, told) {
+        match self.ingress.take(&device, &stream, payload, false, told) {
             Ok(()) => Taken::Journaled,
             Err(PublishRefusal::QueueFull) => Taken::Later(Duration::from_millis(RETRY_MS)),
             Err(PublishRefusal::Quota) => Taken::Later(Duration::from_millis(RETRY_SLOW_MS)),
             Err(PublishRefusal::Unavailable | PublishRefusal::NotAuthorised) => Taken::Over,
+        }
+    }
+
+    /// Whose reading a topic is: below the hub's own tree by its name, elsewhere by the profiles.
+    fn reader(&self, topic: &str) -> Result<(Arc<Device>, String), Unread> {
+        let Some((name, stream)) = reading_topic(topic) else {
+            return self.directory.reader(topic);
+        };
+        match self.directory.find(name) {
+            Ok(device) => Ok((device, stream.to_owned())),
+            Err(Unknown::NotReady) => Err(Unread::NotReady),
+            Err(Unknown::Disabled) => Err(Unread::Disabled(name.to_owned())),
+            Err(Unknown::NotEnrolled | Unknown::BadSecret | Unknown::BadCertificate) => {
+                Err(Unread::NotEnrolled(name.to_owned()))
+            }
         }
     }
 
@@ -191,13 +237,27 @@ impl Connection<'_> {
         let mut beat = interval(Duration::from_millis(BEAT_MS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = self.link.stop.clone();
+        let mut wanted = self.link.directory.filters();
+        let mut orders = self.link.orders.lock().await;
         loop {
             let takes = self.held.is_none() && self.open_bytes < OPEN_BYTES_MAX;
+            self.listens(takes);
             let retry = self.held.as_ref().map(|(_, wait)| *wait);
+            let stands = self.link.stats.connected.load(Relaxed);
+            let due = self.sent.due().filter(|_| takes);
             tokio::select! {
                 () = settles(&self.durable, self.open.front().map(|open| open.after)) => self.acknowledge(),
                 arrival = poller.next(), if takes => self.arrive(arrival)?,
                 () = sleep(retry.unwrap_or_default()), if retry.is_some() => self.retry()?,
+                changed = wanted.changed(), if stands => if changed.is_ok() {
+                    self.subscribe(&wanted.borrow_and_update().clone())?;
+                },
+                order = orders.recv(), if stands && self.sent.has_room() => if let Some(order) = order {
+                    self.command(order)?;
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    return Err("the broker does not acknowledge what the hub sends".into());
+                }
                 _ = beat.tick() => {}
                 told = stop.wait_for(|stop| *stop) => {
                     drop(told);
@@ -208,6 +268,76 @@ impl Connection<'_> {
             let stats = &self.link.stats;
             stats.open.store(self.open.len() as u64, Relaxed);
         }
+    }
+
+    /// While the link holds it does not hear answers either: that is not the broker's fault.
+    fn listens(&mut self, takes: bool) {
+        let now = Instant::now();
+        if !takes {
+            self.held_since.get_or_insert(now);
+        } else if let Some(since) = self.held_since.take()
+            && now - since > Duration::from_millis(HELD_MS_MAX)
+        {
+            self.sent.grant_time(now);
+        }
+    }
+
+    /// Subscribes to the foreign filters that are new and gives up those that are no longer wanted.
+    fn subscribe(&mut self, wanted: &Arc<[String]>) -> Result<(), String> {
+        let failed = |error| format!("cannot subscribe: {error}");
+        let fresh: Vec<&String> = wanted.iter().filter(|f| !self.filters.contains(f)).collect();
+        for filters in fresh.chunks(FILTERS_MAX) {
+            let packet =
+                filters.iter().map(|f| SubscribeFilter::new((**f).clone(), QoS::AtLeastOnce));
+            self.client.try_subscribe_many(packet).map_err(failed)?;
+            self.sent.hand_over(Sent::Filters(filters.iter().map(|f| (**f).clone()).collect()));
+        }
+        for gone in self.filters.iter().filter(|f| !wanted.contains(f)) {
+            self.client.try_unsubscribe(gone.as_str()).map_err(failed)?;
+            self.sent.hand_over(Sent::GivenUp);
+        }
+        self.filters = Arc::clone(wanted);
+        Ok(())
+    }
+
+    fn command(&mut self, order: Order) -> Result<(), String> {
+        let topic = format!("{TOPIC_ROOT}{}/cmd/{}", order.device, order.name);
+        self.client
+            .try_publish(topic, QoS::AtLeastOnce, false, order.payload)
+            .map_err(|error| format!("cannot publish a command: {error}"))?;
+        self.link.stats.commands.fetch_add(1, Relaxed);
+        self.sent.hand_over(Sent::Command(order.receipt));
+        Ok(())
+    }
+
+    fn answered(&mut self, packet_id: u16, refused: &[usize]) -> Result<(), String> {
+        let (link, stats) = (self.link, &self.link.stats);
+        let own = format!("{TOPIC_ROOT}+/+");
+        match self.sent.answered(packet_id) {
+            Some(Sent::Command(receipt)) => {
+                stats.commands_acknowledged.fetch_add(1, Relaxed);
+                receipt.taken();
+            }
+            Some(Sent::Filters(filters)) => {
+                for filter in refused.iter().filter_map(|index| filters.get(*index)) {
+                    if *filter == own {
+                        return Err(format!(
+                            "the broker refuses the subscription to {own}; its access list must let the hub read that"
+                        ));
+                    }
+                    stats.filters_refused.fetch_add(1, Relaxed);
+                    tracing::warn!(
+                        filter,
+                        "the broker refuses a subscription; devices that publish there are not heard until its access list lets the hub read it"
+                    );
+                }
+                if filters.contains(&own) && !stats.connected.swap(true, Relaxed) {
+                    tracing::info!(broker = link.settings.url(), "connected to the broker");
+                }
+            }
+            Some(Sent::GivenUp) | None => {}
+        }
+        Ok(())
     }
 
     fn arrive(&mut self, arrival: Arrival) -> Result<(), String> {
@@ -223,21 +353,16 @@ impl Connection<'_> {
                 link.had_session.store(true, Relaxed);
                 stats.connects.fetch_add(1, Relaxed);
                 // Each time: a session that the broker still knows may have lost its subscription all the same.
-                let filter = format!("{TOPIC_ROOT}+/+");
+                let own = format!("{TOPIC_ROOT}+/+");
                 self.client
-                    .try_subscribe(filter, QoS::AtLeastOnce)
+                    .try_subscribe(own.clone(), QoS::AtLeastOnce)
                     .map_err(|error| format!("cannot subscribe: {error}"))?;
+                self.sent.hand_over(Sent::Filters(vec![own]));
+                let foreign = link.directory.filters().borrow().clone();
+                self.subscribe(&foreign)?;
             }
-            Arrival::Subscribed { granted: false } => {
-                return Err(format!(
-                    "the broker refuses the subscription to {TOPIC_ROOT}+/+; its access list must let the hub read that"
-                ));
-            }
-            Arrival::Subscribed { granted: true } => {
-                if !stats.connected.swap(true, Relaxed) {
-                    tracing::info!(broker = link.settings.url(), "connected to the broker");
-                }
-            }
+            Arrival::Left(packet_id) => self.sent.left(packet_id, Instant::now()),
+            Arrival::Answered { packet_id, refused } => self.answered(packet_id, &refused)?,
             Arrival::Message(message) => {
                 stats.received.fetch_add(1, Relaxed);
                 if message.dup {

@@ -18,14 +18,15 @@
 //! (`stockfold device acl` writes one). The hub then believes the topic. Frames of devices it does not know are counted,
 //! listed as seen, and let go: acknowledged, for the broker would otherwise bring them for ever.
 //!
-//! The hub publishes nothing through the broker: what it would say to a device has no way here, and with nothing in flight
-//! there is nothing to lose or to collide.
+//! **Commands** to devices go down the same connection ([`Way`]). They wait in the hub's own table, not in the client: one that
+//! the broker has not acknowledged when the connection ends is sent again by the next (`sent.rs`).
 //!
 //! Back-pressure: when the journal is full or the disk is, the link stops taking, the poller stops polling, and the broker
 //! queues, within its own limits. Nothing is dropped here for want of room.
 
 mod link;
 mod poller;
+mod sent;
 mod settings;
 
 use std::{
@@ -42,11 +43,15 @@ use actors::{
     guardian::{Policy, Status, guard},
     ports::rng::Rng,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use settings::Settings;
 
-use crate::{directory::Directory, ingress::HubIngress};
+use crate::{
+    directory::Directory,
+    downlink::{Order, Way},
+    ingress::HubIngress,
+};
 
 /// Longest wait between two connections, in milliseconds.
 const BACKOFF_MS_MAX: u64 = 5_000;
@@ -104,6 +109,12 @@ counters! {
     too_large,
     /// Times the link began to hold because the journal or the disk was full.
     held,
+    /// Filters of foreign topics that the broker refused.
+    filters_refused,
+    /// Commands handed to the client.
+    commands,
+    /// Commands the broker acknowledged.
+    commands_acknowledged,
 }
 
 impl Stats {
@@ -124,6 +135,7 @@ pub struct Broker {
     /// Figures.
     pub stats: Arc<Stats>,
     url: String,
+    orders: mpsc::Sender<Order>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
     arbiter: Arbiter,
@@ -147,6 +159,7 @@ impl Broker {
         let stats = Arc::new(Stats::default());
         let (stop, told_to_stop) = watch::channel(false);
         let (tell_stopped, stopped) = watch::channel(false);
+        let (orders, told_to_send) = mpsc::channel(sent::COMMANDS_MAX);
         let url = settings.url().to_owned();
         let link = Arc::new(link::Link::new(
             settings,
@@ -154,6 +167,7 @@ impl Broker {
             directory,
             Arc::clone(&stats),
             told_to_stop,
+            told_to_send,
         ));
         let policy = Policy {
             backoff_ms_max: BACKOFF_MS_MAX,
@@ -178,7 +192,7 @@ impl Broker {
         let status = told
             .await
             .map_err(|_| anyhow::anyhow!("the broker link's thread ended at its start"))?;
-        Ok((Self { stats, url, stop, stopped, arbiter }, status))
+        Ok((Self { stats, url, orders, stop, stopped, arbiter }, status))
     }
 
     /// The broker's address, without secrets.
@@ -201,5 +215,11 @@ impl Broker {
             );
         }
         self.arbiter.stop();
+    }
+}
+
+impl Way for Broker {
+    fn send(&self, order: Order) -> bool {
+        self.stats.connected.load(Relaxed) && self.orders.try_send(order).is_ok()
     }
 }

@@ -5,7 +5,7 @@
 //! acknowledges, so it cannot wait for a channel that only it empties.
 
 use rumqttc::{
-    ConnectReturnCode, ConnectionError, Event, EventLoop, Packet, Publish, StateError,
+    ConnectReturnCode, ConnectionError, Event, EventLoop, Outgoing, Packet, Publish, StateError,
     SubscribeReasonCode,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -21,10 +21,14 @@ pub(super) enum Arrival {
         /// It still knew the session.
         session_present: bool,
     },
-    /// It answered the subscription.
-    Subscribed {
-        /// It takes it.
-        granted: bool,
+    /// A packet that wants an answer has left under this id.
+    Left(u16),
+    /// The broker answered a packet.
+    Answered {
+        /// The packet.
+        packet_id: u16,
+        /// Of a subscription's filters, those it refuses.
+        refused: Vec<usize>,
     },
     /// A message.
     Message(Publish),
@@ -68,9 +72,21 @@ async fn poll(mut events: EventLoop, tell: mpsc::Sender<Arrival>) {
             Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                 Arrival::Connected { session_present: ack.session_present }
             }
-            Ok(Event::Incoming(Packet::SubAck(ack))) => Arrival::Subscribed {
-                granted: !ack.return_codes.contains(&SubscribeReasonCode::Failure),
-            },
+            Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                let codes = ack.return_codes.iter().enumerate();
+                let refused = codes.filter(|(_, code)| **code == SubscribeReasonCode::Failure);
+                let refused = refused.map(|(index, _)| index).collect();
+                Arrival::Answered { packet_id: ack.pkid, refused }
+            }
+            Ok(Event::Incoming(Packet::PubAck(ack))) => {
+                Arrival::Answered { packet_id: ack.pkid, refused: Vec::new() }
+            }
+            Ok(Event::Incoming(Packet::UnsubAck(ack))) => {
+                Arrival::Answered { packet_id: ack.pkid, refused: Vec::new() }
+            }
+            Ok(Event::Outgoing(
+                Outgoing::Publish(id) | Outgoing::Subscribe(id) | Outgoing::Unsubscribe(id),
+            )) => Arrival::Left(id),
             Ok(_) => continue,
             Err(error) => Arrival::Lost(words(&error)),
         };

@@ -13,6 +13,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
+use super::sent::PACKET_IDS_MAX;
 use crate::{
     config::{ConfigError, Mqtt},
     tls::{Pair, TlsError, pair},
@@ -21,10 +22,8 @@ use crate::{
 /// Largest packet from the broker, in bytes: the largest there is in MQTT. A smaller limit would not keep a large message out
 /// but disconnect at it, and the broker would send it again, for ever. What is too large for a frame is let go instead.
 const PACKET_BYTES_MAX: usize = 268_435_455 + 5;
-/// Largest packet to the broker, in bytes: acknowledgements and one subscription.
+/// Largest packet to the broker, in bytes: acknowledgements, subscriptions and commands.
 const SENT_BYTES_MAX: usize = 64 * 1024;
-/// Seconds between signs of life.
-const KEEP_ALIVE_S: u64 = 30;
 /// Longest password file, in bytes.
 const PASSWORD_BYTES_MAX: usize = 4_096;
 
@@ -36,6 +35,7 @@ pub struct Settings {
     port: u16,
     secure: bool,
     client_id: String,
+    keep_alive_s: u16,
     username: Option<String>,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
@@ -107,12 +107,16 @@ impl Settings {
                 "is what the broker keeps the session under; it cannot be empty",
             ));
         }
+        if !(2..=600).contains(&config.broker_keep_alive_s) {
+            return Err(refused("mqtt.broker_keep_alive_s", "must be 2 to 600"));
+        }
         Ok(Some(Self {
             host: host.to_owned(),
             url: url.clone(),
             port,
             secure,
             client_id: config.broker_client_id.clone(),
+            keep_alive_s: config.broker_keep_alive_s,
             username: config.broker_username.clone(),
             password_file: config.broker_password_file.clone(),
             ca_file: config.broker_ca_file.clone(),
@@ -133,7 +137,8 @@ impl Settings {
             .set_clean_session(false)
             // Only the journal acknowledges.
             .set_manual_acks(true)
-            .set_keep_alive(Duration::from_secs(KEEP_ALIVE_S))
+            .set_keep_alive(Duration::from_secs(self.keep_alive_s.into()))
+            .set_inflight(PACKET_IDS_MAX)
             .set_max_packet_size(PACKET_BYTES_MAX, SENT_BYTES_MAX);
         if let Some(username) = &self.username {
             let password = match &self.password_file {

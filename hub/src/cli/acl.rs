@@ -1,14 +1,15 @@
 //! `stockfold device acl`: Mosquitto's password file and access list.
 //!
-//! The access list is the same for every hub: a device may publish readings below its own name and read its own commands, the
-//! hub may read all readings and write all commands. Only the password file names devices, in Mosquitto's form
+//! The access list names no device that speaks for itself: one may publish readings below its own name and read its own commands, the hub may read all
+//! readings and write all commands; so it is with the foreign topics that the profiles of the devices read. Only gateways
+//! are named in it, with what the devices behind them publish. The password file names every client, in Mosquitto's form
 //! `name:$7$iterations$salt$hash` (PBKDF2 with HMAC-SHA-512). The passwords are 256 random bits, so iterations protect nothing;
 //! Mosquitto's own number is used.
 //!
 //! New passwords are written down before the file that has their hashes: a run that is cut leaves none that nobody knows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     io::Write,
     num::NonZeroU32,
@@ -19,6 +20,7 @@ use std::{
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::ValueEnum;
+use device_profiles::TopicPattern;
 use hub::{api::secret::Secret, ingress::TOPIC_ROOT};
 use ring::pbkdf2;
 
@@ -38,8 +40,19 @@ pub enum Format {
     Mosquitto,
 }
 
-/// Writes the files for these devices.
-pub fn write<'a>(dir: &Path, devices: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+/// Who connects to the broker, and what is published there.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// Devices that speak for themselves.
+    pub names: BTreeSet<String>,
+    /// Foreign topics that profiles read.
+    pub topics: BTreeSet<TopicPattern>,
+    /// Gateways, and the filters of what the devices behind them publish.
+    pub gateways: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Writes the files for these clients.
+pub fn write(dir: &Path, clients: &Clients) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let passwords = dir.join("passwords");
     let before = match fs::read_to_string(&passwords) {
@@ -52,7 +65,7 @@ pub fn write<'a>(dir: &Path, devices: impl Iterator<Item = &'a str>) -> anyhow::
     let before: BTreeMap<&str, &str> =
         before.lines().filter_map(|line| line.split_once(':')).collect();
     let (mut lines, mut fresh, mut kept) = (String::new(), String::new(), 0);
-    for name in devices.chain([HUB]) {
+    for name in clients.names.iter().map(String::as_str).chain([HUB]) {
         let hash = match before.get(name) {
             Some(hash) => {
                 kept += 1;
@@ -81,13 +94,24 @@ pub fn write<'a>(dir: &Path, devices: impl Iterator<Item = &'a str>) -> anyhow::
             path.display()
         );
     }
+    let (mut read, mut publish) = (String::new(), String::new());
+    for topic in &clients.topics {
+        read.push_str(&format!("topic read {}\n", topic.filter()));
+        publish.push_str(&format!("pattern write {}\n", topic.filter_of("%u")));
+    }
+    for (gateway, filters) in &clients.gateways {
+        read.push_str(&format!("\n# It publishes for the devices behind it.\nuser {gateway}\n"));
+        read.extend(filters.iter().map(|filter| format!("topic write {filter}\n")));
+    }
     let list = format!(
         "# Readings up, commands down; a device only below its own name.\n\
          user {HUB}\n\
          topic read {TOPIC_ROOT}+/+\n\
-         topic write {TOPIC_ROOT}+/cmd/#\n\n\
+         topic write {TOPIC_ROOT}+/cmd/#\n\
+         {read}\n\
          pattern write {TOPIC_ROOT}%u/+\n\
-         pattern read {TOPIC_ROOT}%u/cmd/#\n"
+         pattern read {TOPIC_ROOT}%u/cmd/#\n\
+         {publish}"
     );
     replace(&dir.join("acl"), &list)?;
     replace(&passwords, &lines)?;

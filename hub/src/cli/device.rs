@@ -1,6 +1,7 @@
 //! `stockfold device`: devices of a running hub, through its own API.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -9,10 +10,11 @@ use std::{
 
 use anyhow::Context;
 use clap::Subcommand;
-use hub::{config::Config, data_dir::token_file, tls::authority::DEVICE_DAYS};
+use device_profiles::{Profile, TopicPattern};
+use hub::{config::Config, data_dir::token_file, ingress::TOPIC_ROOT, tls::authority::DEVICE_DAYS};
 use serde_json::{Value, json};
 
-use super::acl::{self, Format};
+use super::acl::{self, Clients, Format};
 
 /// What can be done with devices.
 #[derive(Debug, Subcommand)]
@@ -43,6 +45,9 @@ pub enum DeviceCommand {
         /// Slot its stock readings go to when they name none.
         #[arg(long)]
         slot: Option<String>,
+        /// The device that publishes for it, such as a Zigbee bridge. It then needs no credential of its own.
+        #[arg(long)]
+        gateway: Option<String>,
     },
     /// Make another credential and print it, once.
     Credential {
@@ -80,6 +85,24 @@ pub enum DeviceCommand {
         /// Directory of the files: passwords, acl, hub-password (for [mqtt] broker_password_file), new-passwords.csv.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+    },
+    /// Give a device a command. On a bus it is carried out at once; by MQTT it is delivered when the device is there.
+    Tell {
+        /// The device.
+        id: String,
+        /// The command, such as `tare`.
+        command: String,
+        /// What goes with it, JSON.
+        #[arg(long, value_name = "JSON")]
+        args: Option<String>,
+        /// Seconds within which it must be delivered.
+        #[arg(long, value_name = "SECONDS")]
+        expires_in: Option<u32>,
+    },
+    /// List the commands a device was given by MQTT, newest first, and what became of them.
+    Told {
+        /// The device.
+        id: String,
     },
     /// Revoke a device as a whole, or one of its credentials; connections end within a second.
     Revoke {
@@ -139,6 +162,13 @@ impl Hub {
     fn get(&self, path: &str) -> anyhow::Result<Value> {
         let call = self.agent.get(format!("{}{path}", self.base));
         self.answer(path, call.header("Authorization", format!("Bearer {}", self.token)).call())
+    }
+
+    fn text(&self, path: &str) -> anyhow::Result<String> {
+        let call = self.agent.get(format!("{}{path}", self.base));
+        let mut answer = call.header("Authorization", format!("Bearer {}", self.token)).call()?;
+        anyhow::ensure!(answer.status().is_success(), "{path}: {}", answer.status());
+        Ok(answer.body_mut().read_to_string()?)
     }
 
     fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
@@ -208,19 +238,29 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
                 );
             }
         }
-        DeviceCommand::Enrol { id, facility, profile, slot } => {
+        DeviceCommand::Enrol { id, facility, profile, slot, gateway } => {
             let mut body = json!({ "id": id, "facility": facility, "profile": profile });
             if let Some(slot) = slot {
                 body["slot"] = slot.into();
             }
-            hub.post("/devices", &body)?;
-            credential(&hub, &id)?;
+            match gateway {
+                Some(gateway) => {
+                    body["gateway"] = gateway.as_str().into();
+                    hub.post("/devices", &body)?;
+                    println!("Device {id} is enrolled; {gateway} publishes for it.");
+                }
+                None => {
+                    hub.post("/devices", &body)?;
+                    credential(&hub, &id)?;
+                }
+            }
         }
         DeviceCommand::Credential { id } => credential(&hub, &id)?,
         DeviceCommand::Acl { format: Format::Mosquitto, out } => {
             let devices = hub.all("/devices")?;
-            let standing = devices.iter().filter(|d| d["revoked_at"].is_null());
-            acl::write(&out, standing.map(|d| text(d, "id")))?;
+            let standing: Vec<&Value> =
+                devices.iter().filter(|d| d["revoked_at"].is_null()).collect();
+            acl::write(&out, &clients(&hub, &standing)?)?;
         }
         DeviceCommand::Cert { id, out, enrol: None, sha256: None, days } => {
             certificate(&hub, &id, days, out.as_deref())?;
@@ -236,6 +276,37 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
             };
             let made = hub.post(&format!("/devices/{id}/certificates"), &body)?;
             tell_certificate(&made);
+        }
+        DeviceCommand::Tell { id, command, args, expires_in } => {
+            let mut body = json!({});
+            if let Some(args) = args {
+                body["args"] = serde_json::from_str(&args).context("--args is not JSON")?;
+            }
+            if let Some(seconds) = expires_in {
+                body["expires_in_s"] = seconds.into();
+            }
+            let told = hub.post(&format!("/devices/{id}/commands/{command}"), &body)?;
+            match told["state"].as_str() {
+                None => println!("Device {id} did it."),
+                Some(_) => println!(
+                    "Command {} waits for device {id} until {}. `stockfold device told {id}` tells what became of it.",
+                    text(&told, "id"),
+                    text(&told, "expires_at")
+                ),
+            }
+        }
+        DeviceCommand::Told { id } => {
+            println!("{:<8} {:<20} {:<28} {:<28} id", "state", "command", "given", "changed");
+            for c in hub.all(&format!("/devices/{id}/commands"))? {
+                println!(
+                    "{:<8} {:<20} {:<28} {:<28} {}",
+                    text(&c, "state"),
+                    text(&c, "name"),
+                    text(&c, "made_at"),
+                    text(&c, "changed_at"),
+                    text(&c, "id")
+                );
+            }
         }
         DeviceCommand::Revoke { id, credential: Some(credential) } => {
             hub.delete(&format!("/devices/{id}/credentials/{credential}"))?;
@@ -253,13 +324,43 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// The clients that these devices are at a broker, and the foreign topics their profiles read.
+fn clients(hub: &Hub, devices: &[&Value]) -> anyhow::Result<Clients> {
+    let used: BTreeSet<&str> = devices.iter().map(|d| text(d, "profile")).collect();
+    let mut topics: BTreeMap<String, BTreeSet<TopicPattern>> = BTreeMap::new();
+    for known in hub.all("/profiles")? {
+        for name in ["name", "hash"].map(|key| text(&known, key)) {
+            if used.contains(name) {
+                let content = hub.text(&format!("/profiles/{}", text(&known, "hash")))?;
+                topics.entry(name.into()).or_default().extend(Profile::parse(&content)?.topics);
+            }
+        }
+    }
+    let mut clients = Clients::default();
+    for device in devices {
+        let read = topics.get(text(device, "profile")).into_iter().flatten();
+        clients.topics.extend(read.clone().cloned());
+        match device["gateway"].as_str() {
+            None => {
+                clients.names.insert(text(device, "id").to_owned());
+            }
+            Some(gateway) => {
+                let filters = clients.gateways.entry(gateway.to_owned()).or_default();
+                filters.insert(format!("{TOPIC_ROOT}{}/+", text(device, "id")));
+                filters.extend(read.map(TopicPattern::filter));
+            }
+        }
+    }
+    Ok(clients)
+}
+
 fn state(device: &Value) -> &'static str {
     if device["revoked_at"].is_null() { "enabled" } else { "revoked" }
 }
 
 fn show(hub: &Hub, id: &str) -> anyhow::Result<()> {
     let device = hub.get(&format!("/devices/{id}"))?;
-    for name in ["id", "facility", "name", "profile", "slot", "created_at"] {
+    for name in ["id", "facility", "name", "profile", "slot", "gateway", "created_at"] {
         println!("{name:<12} {}", text(&device, name));
     }
     match device["revoked_at"].as_str() {

@@ -232,7 +232,7 @@ impl Open {
         };
         let Some(route) = &self.inflow.route else { return Err(Cause::TopicInvalid) };
         let code = match route {
-            Route::Reading { .. } => {
+            Route::Reading { .. } | Route::Unread => {
                 match core.ingress.publish(&self.grant, route, &inbound, &self.inflow.cell) {
                     Ok(Accepted::Journaled) => {
                         core.stats.count(Counter::Journaled);
@@ -243,6 +243,7 @@ impl Open {
                         core.stats.count(Counter::Settled);
                         match settled {
                             Settled::Success => reason::SUCCESS,
+                            Settled::Unread => reason::NO_SUBSCRIBERS,
                             Settled::PayloadInvalid => reason::PAYLOAD_FORMAT,
                             Settled::Rejected => reason::IMPLEMENTATION_SPECIFIC,
                         }
@@ -303,7 +304,9 @@ impl Open {
         self.inflow.route = None;
         let route = core.ingress.authorise(&self.grant, TopicAction::Publish, topic)?;
         self.inflow.topic.clear();
-        self.inflow.topic.push_str(topic);
+        if route.lasts() {
+            self.inflow.topic.push_str(topic);
+        }
         self.inflow.route = Some(route);
         Ok(())
     }

@@ -110,9 +110,24 @@ pub enum Route {
     Reading {
         /// Stream name.
         stream: Arc<str>,
+        /// Whose it is; `None` = the client's own.
+        of: Option<Arc<str>>,
     },
+    /// A foreign client's topic that nothing here reads: acknowledged, counted and let go.
+    Unread,
     /// A topic inside the device's own tree: to subscribers and retained messages, not to the journal.
     DeviceLocal,
+}
+
+impl Route {
+    /// It holds for as long as the client is connected. Of other devices more may change meanwhile than the client is cut for.
+    pub fn lasts(&self) -> bool {
+        match self {
+            Self::Reading { of, .. } => of.is_none(),
+            Self::DeviceLocal => true,
+            Self::Unread => false,
+        }
+    }
 }
 
 /// Why a topic is refused.
@@ -161,6 +176,8 @@ pub enum Accepted {
 pub enum Settled {
     /// Done.
     Success,
+    /// Nothing here reads it (0x10, no matching subscribers).
+    Unread,
     /// Payload invalid, recorded as rejected (0x99).
     PayloadInvalid,
     /// Rejected and recorded for another reason (0x83).
@@ -203,7 +220,7 @@ pub trait Ingress: Send + Sync + 'static {
     /// Credential check (cached in memory, constant time). The hub records "seen, not enrolled" itself.
     fn authenticate(&self, hello: &Hello<'_>) -> Result<Grant, AuthRefusal>;
 
-    /// May this device publish or subscribe to the topic? Asked before the journal, the answer is cached per connection.
+    /// May this device publish or subscribe to the topic? Asked before the journal; an answer that lasts is cached per connection.
     fn authorise(
         &self,
         grant: &Grant,

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     codec::{owned_properties, owned_text},
     packet::{Properties, Qos},
+    receipt::Receipt,
 };
 
 /// Message on its way to clients.
@@ -28,6 +29,8 @@ pub struct Message {
     pub expires_at: Option<Instant>,
     /// Connection it came from, for No Local; `None` = the hub.
     pub publisher: Option<Arc<str>>,
+    /// Told when the first client has acknowledged it.
+    pub receipt: Option<Receipt>,
 }
 
 impl Message {
@@ -50,6 +53,14 @@ impl Message {
             properties: properties.map(|p| Box::new(owned_properties(p))),
             expires_at: expiry.map(|s| now + Duration::from_secs(u64::from(s.get()))),
             publisher,
+            receipt: None,
+        }
+    }
+
+    /// A client has it.
+    pub fn taken(&self) {
+        if let Some(receipt) = &self.receipt {
+            receipt.taken();
         }
     }
 

@@ -26,6 +26,7 @@ pub mod message;
 pub mod meter;
 pub mod outbox;
 pub mod packet;
+pub mod receipt;
 pub mod registry;
 pub mod retained;
 pub mod secure;
@@ -47,6 +48,7 @@ pub use ingress::{
 };
 pub use limits::Limits;
 pub use listener::{Listener, Secured};
+pub use receipt::Receipt;
 pub use registry::{PublishError, Registry};
 pub use stats::{Counter, Stats};
 
@@ -87,7 +89,7 @@ impl Core {
                 self.registry.route(message);
                 true
             }
-            Route::Reading { .. } => {
+            Route::Reading { .. } | Route::Unread => {
                 let inbound = Inbound {
                     topic: &message.topic,
                     payload: &message.payload,

@@ -319,6 +319,7 @@ impl Client {
                 if !send(Outgoing::Publish(next, None, false)) {
                     return;
                 }
+                next.message.taken();
             } else {
                 if outbox.in_flight.len() >= in_flight_max {
                     return;
@@ -357,31 +358,39 @@ impl Client {
         }
     }
 
-    fn settle(&self, connection: u64, packet_id: NonZeroU16, awaits: Awaits) -> bool {
+    fn settle(
+        &self,
+        connection: u64,
+        packet_id: NonZeroU16,
+        awaits: Awaits,
+    ) -> Option<Arc<Message>> {
         let mut guard = self.lock();
         let outbox = &mut *guard;
         if !self.is_owned_by(connection) {
-            return false;
+            return None;
         }
         let at = outbox
             .in_flight
             .iter()
             .position(|e| e.packet_id == packet_id && e.awaits == awaits && e.sent);
-        let Some(entry) = at.and_then(|at| outbox.in_flight.remove(at)) else { return false };
+        let entry = at.and_then(|at| outbox.in_flight.remove(at))?;
         outbox.sent -= 1;
         self.release(outbox, entry.delivery.message.bytes());
-        true
+        Some(entry.delivery.message)
     }
 
     /// PUBACK came; `false` = for nothing in flight.
     pub fn pub_ack(&self, connection: u64, packet_id: NonZeroU16) -> bool {
-        self.settle(connection, packet_id, Awaits::Ack)
+        self.settle(connection, packet_id, Awaits::Ack).is_some_and(|message| {
+            message.taken();
+            true
+        })
     }
 
     /// PUBREC came; `true` = answer with PUBREL.
     pub fn pub_rec(&self, connection: u64, packet_id: NonZeroU16, failed: bool) -> bool {
         if failed {
-            return self.settle(connection, packet_id, Awaits::Rec);
+            return self.settle(connection, packet_id, Awaits::Rec).is_some();
         }
         let mut outbox = self.lock();
         if !self.is_owned_by(connection) {
@@ -398,7 +407,10 @@ impl Client {
 
     /// PUBCOMP came; `false` = for nothing in flight.
     pub fn pub_comp(&self, connection: u64, packet_id: NonZeroU16) -> bool {
-        self.settle(connection, packet_id, Awaits::Comp)
+        self.settle(connection, packet_id, Awaits::Comp).is_some_and(|message| {
+            message.taken();
+            true
+        })
     }
 
     /// Whether a QoS 2 packet id was received and not yet released.

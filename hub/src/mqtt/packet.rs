@@ -35,6 +35,8 @@ pub mod reason {
     pub const SUCCESS: u8 = 0x00;
     /// The client wants its will published.
     pub const DISCONNECT_WITH_WILL: u8 = 0x04;
+    /// PUBACK, PUBREC: taken, and nobody wants it.
+    pub const NO_SUBSCRIBERS: u8 = 0x10;
     /// UNSUBACK: there was no such subscription.
     pub const NO_SUBSCRIPTION: u8 = 0x11;
     /// Unspecified error.

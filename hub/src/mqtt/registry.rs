@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -22,7 +23,8 @@ use super::{
     message::Message,
     meter::Meter,
     outbox::{Client, Control, Delivery, Mailbox},
-    packet::{Qos, RetainHandling, Subscription},
+    packet::{Properties, Qos, RetainHandling, Subscription},
+    receipt::Receipt,
     retained::Retained,
     stats::{Counter, Stats},
     subscriptions::{Subscriber, Subscriptions},
@@ -402,6 +404,16 @@ impl Registry {
         qos: Qos,
         retain: bool,
     ) -> Result<usize, PublishError> {
+        Ok(self.route(self.message(topic, payload, qos, retain)?))
+    }
+
+    fn message(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        qos: Qos,
+        retain: bool,
+    ) -> Result<Message, PublishError> {
         let limits = &self.limits;
         if !topic::is_name(topic, limits.topic_bytes_max, limits.topic_levels_max) {
             return Err(PublishError::Topic);
@@ -411,21 +423,29 @@ impl Registry {
         }
         let topic = ByteString::from(topic);
         let now = Instant::now();
-        Ok(self.route(Message::owned(&topic, payload, qos, retain, None, None, now)))
+        Ok(Message::owned(&topic, payload, qos, retain, None, None, now))
     }
 
-    /// Sends a command to a device, QoS 1, topic `stockfold/v1/{device}/cmd/{name}`. Answers as `publish`.
+    /// Sends a command to a device: QoS 1, topic `stockfold/v1/{device}/cmd/{name}`, gone after a time. Answers as `publish`.
     pub fn send_command(
         &self,
         device: &str,
         name: &str,
         payload: &[u8],
+        good_for: Duration,
+        receipt: Receipt,
     ) -> Result<usize, PublishError> {
         if device.is_empty() || name.is_empty() || device.contains('/') || name.contains('/') {
             return Err(PublishError::Topic);
         }
         let topic = format!("stockfold/v1/{device}/cmd/{name}");
-        self.publish(&topic, payload, Qos::AtLeastOnce, false)
+        let mut message = self.message(&topic, payload, Qos::AtLeastOnce, false)?;
+        let seconds = u32::try_from(good_for.as_secs()).unwrap_or(u32::MAX);
+        let expiry_seconds = NonZeroU32::new(seconds).or(Some(NonZeroU32::MIN));
+        message.properties = Some(Box::new(Properties { expiry_seconds, ..Properties::default() }));
+        message.expires_at = Some(Instant::now() + good_for);
+        message.receipt = Some(receipt);
+        Ok(self.route(message))
     }
 
     /// Closes the connections of a device whose grants are older than `generation` and forgets their sessions. Later

@@ -16,6 +16,8 @@ pub struct DeviceRow {
     pub shard: u16,
     /// Content of its profile.
     pub profile: String,
+    /// The device that publishes for it.
+    pub gateway: Option<String>,
     /// It may not connect.
     pub revoked: bool,
     /// SHA-256 of each credential that stands.
@@ -42,7 +44,7 @@ impl PgStore {
     /// frame must not name a profile that its fold does not know yet.
     pub async fn directory(&self) -> Result<Vec<DeviceRow>, Fault> {
         let rows = sqlx::query(
-            "SELECT d.id, d.facility, f.shard, d.revoked_at IS NOT NULL AS revoked,
+            "SELECT d.id, d.facility, f.shard, d.gateway, d.revoked_at IS NOT NULL AS revoked,
                     coalesce((SELECT p.content FROM profile p
                               JOIN published_profile known ON known.facility = d.facility AND known.hash = p.hash
                               WHERE p.name = d.profile OR encode(p.hash, 'hex') = d.profile
@@ -65,6 +67,7 @@ impl PgStore {
                     facility: row.try_get("facility")?,
                     shard: row.try_get::<i16, _>("shard")?.unsigned_abs(),
                     profile: row.try_get("profile")?,
+                    gateway: row.try_get("gateway")?,
                     revoked: row.try_get("revoked")?,
                     secrets: secrets.into_iter().filter_map(|s| s.try_into().ok()).collect(),
                     certificates: certificates

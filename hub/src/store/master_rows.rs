@@ -420,7 +420,8 @@ pub(super) async fn devices(
     ids: &[&str],
 ) -> Result<BTreeMap<String, NewDevice>> {
     let rows = sqlx::query(
-        "SELECT id, facility, name, profile, slot FROM device WHERE id = ANY($1) AND retired_at IS NULL",
+        "SELECT id, facility, name, profile, slot, gateway FROM device
+         WHERE id = ANY($1) AND retired_at IS NULL",
     )
     .bind(ids)
     .fetch_all(&mut *connection)
@@ -433,6 +434,7 @@ pub(super) async fn devices(
             name: Some(row.try_get("name")?),
             profile: row.try_get("profile")?,
             slot: id_or_none(row, "slot")?,
+            gateway: id_or_none(row, "gateway")?,
             channels: Vec::new(),
         };
         devices.insert(device.id.to_string(), device);
@@ -485,10 +487,10 @@ pub(super) async fn put_devices(
     }
     let ids: Vec<&str> = devices.iter().map(|d| d.id.as_str()).collect();
     sqlx::query(
-        "INSERT INTO device (id, facility, name, profile, slot)
-         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+        "INSERT INTO device (id, facility, name, profile, slot, gateway)
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
          ON CONFLICT (id) DO UPDATE
-         SET name = excluded.name, profile = excluded.profile, slot = excluded.slot,
+         SET name = excluded.name, profile = excluded.profile, slot = excluded.slot, gateway = excluded.gateway,
              -- A retired one begins anew, if need be elsewhere; one that is there keeps what it has.
              facility = excluded.facility, retired_at = NULL,
              revoked_at = CASE WHEN device.retired_at IS NULL THEN device.revoked_at END,
@@ -499,6 +501,7 @@ pub(super) async fn put_devices(
     .bind(devices.iter().map(|d| d.name.as_deref().unwrap_or("")).collect::<Vec<_>>())
     .bind(devices.iter().map(|d| d.profile.as_str()).collect::<Vec<_>>())
     .bind(devices.iter().map(|d| d.slot.as_ref().map(|s| s.as_str())).collect::<Vec<_>>())
+    .bind(devices.iter().map(|d| d.gateway.as_ref().map(|g| g.as_str())).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
     sqlx::query("DELETE FROM device_channel WHERE device = ANY($1)")

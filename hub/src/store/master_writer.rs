@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use device_profiles::{FacilityId, Milligrams, Units, ZoneId};
+use device_profiles::{DeviceId, FacilityId, Milligrams, Units, ZoneId};
 use fold::{ChannelSpec, DeviceSpec, LineSpec, Master, SkuSpec, SlotSpec};
 use sqlx::PgConnection;
 
@@ -365,6 +365,10 @@ impl<'c, 'w> Writer<'c, 'w> {
         let slots = rows::slots(self.connection, &slots).await?;
         let names: Vec<&str> = data.devices.iter().map(|d| d.profile.as_str()).collect();
         let profiles = rows::profiles(self.connection, &names).await?;
+        let gateways: Vec<&str> =
+            data.devices.iter().filter_map(|d| d.gateway.as_ref()).map(DeviceId::as_str).collect();
+        let enrolled = rows::devices(self.connection, &gateways).await?;
+        let comes_too: BTreeSet<&str> = data.devices.iter().map(|d| d.id.as_str()).collect();
         for (index, device) in data.devices.iter().enumerate() {
             let unknown = |field, what, id: String| {
                 Err(MasterError::Unknown { at: At { list: "devices", index, field }, what, id })
@@ -376,6 +380,17 @@ impl<'c, 'w> Writer<'c, 'w> {
                 && !slots.contains_key(&key(&facility(device), slot))
             {
                 return unknown("slot", "slot", slot.to_string());
+            }
+            if let Some(gateway) = &device.gateway {
+                if *gateway == device.id {
+                    let at = At { list: "devices", index, field: "gateway" };
+                    let detail = format!("device {gateway} needs no gateway to speak for itself");
+                    return Err(MasterError::Conflict { at, detail });
+                }
+                if !enrolled.contains_key(gateway.as_str()) && !comes_too.contains(gateway.as_str())
+                {
+                    return unknown("gateway", "device", gateway.to_string());
+                }
             }
             for channel in &device.channels {
                 if !slots.contains_key(&key(&facility(device), &channel.slot)) {

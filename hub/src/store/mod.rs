@@ -8,6 +8,7 @@ pub mod access;
 pub mod buses;
 mod commit;
 pub mod directory;
+pub mod downlink;
 pub mod evidence;
 pub mod fault;
 pub mod master;

@@ -138,6 +138,8 @@ pub struct Device {
     pub profile: String,
     /// Where its declared changes go when they name no slot.
     pub slot: Option<String>,
+    /// The device that publishes for it, if it does not speak for itself.
+    pub gateway: Option<String>,
     /// Its load cells.
     #[schema(value_type = Vec<DeviceChannel>)]
     pub channels: Json<Vec<DeviceChannel>>,
@@ -304,7 +306,7 @@ impl PgStore {
         limit: i64,
     ) -> Result<Vec<Device>> {
         Ok(sqlx::query_as(
-            "SELECT d.id, d.facility, d.name, d.profile, d.slot, d.revoked_at, d.created_at, f.revision,
+            "SELECT d.id, d.facility, d.name, d.profile, d.slot, d.gateway, d.revoked_at, d.created_at, f.revision,
                     COALESCE((SELECT jsonb_agg(jsonb_build_object(
                          'channel', c.channel, 'slot', c.slot, 'division_mg', c.division_mg, 'noise_mg', c.noise_mg,
                          'capacity_mg', c.capacity_mg, 'zero_mg', c.zero_mg) ORDER BY c.channel)

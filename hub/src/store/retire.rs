@@ -134,13 +134,16 @@ const DEVICE: Kind = Kind {
     what: "device",
     exists: "SELECT EXISTS (SELECT 1 FROM device WHERE id = $1 AND retired_at IS NULL)",
     uses: Some(
-        "SELECT format('slot %s stands on its cell %s', slot, channel) FROM device_channel
-         WHERE device = $1 ORDER BY channel LIMIT 1",
+        "(SELECT format('slot %s stands on its cell %s', slot, channel) FROM device_channel
+          WHERE device = $1 ORDER BY channel LIMIT 1)
+         UNION ALL
+         (SELECT format('device %s speaks through it', id) FROM device WHERE gateway = $1 ORDER BY id LIMIT 1)
+         LIMIT 1",
     ),
     remove: &[
         "UPDATE credential SET revoked_at = COALESCE(revoked_at, now()) WHERE device = $1",
         "DELETE FROM bus_unit WHERE device = $1",
-        "UPDATE device SET retired_at = now(), slot = NULL WHERE id = $1",
+        "UPDATE device SET retired_at = now(), slot = NULL, gateway = NULL WHERE id = $1",
     ],
 };
 

@@ -147,6 +147,10 @@ pub struct NewDevice {
     /// Where its declared changes go when they name no slot.
     #[schema(value_type = Option<String>)]
     pub slot: Option<SlotId>,
+    /// The device that publishes for it: a Zigbee bridge, a LoRaWAN network server.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub gateway: Option<DeviceId>,
     /// Its load cells.
     #[serde(default)]
     pub channels: Vec<NewChannel>,

@@ -108,7 +108,7 @@ impl Ingress for TestIngress {
             TopicAction::Subscribe => Err(TopicRefusal::NotAuthorised),
             TopicAction::Publish if stream.starts_with("cmd") => Err(TopicRefusal::NotAuthorised),
             TopicAction::Publish if stream.contains('/') => Err(TopicRefusal::Unknown),
-            TopicAction::Publish => Ok(Route::Reading { stream: stream.into() }),
+            TopicAction::Publish => Ok(Route::Reading { stream: stream.into(), of: None }),
         }
     }
 

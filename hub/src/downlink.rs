@@ -1,0 +1,201 @@
+//! Commands to devices that connect by MQTT: written down, sent, acknowledged, or expired.
+//!
+//! ```text
+//!  API ─► command (PostgreSQL) ─► round ─► way (endpoint or broker) ─► device
+//!             ▲  sent, acked, queued again   │
+//!             └──────────── receipt ◄────────┘
+//! ```
+//! A reconciler without input: each round writes down what became of what was sent, ends what has expired, and sends each
+//! device its oldest command that waits. A device has one command on its way at a time, so commands reach it in their order.
+//! What is on its way is known to this run of the hub only; a hub that starts sends again what was not acknowledged. So a
+//! command comes **at least once**, its id tells a repeat, and it comes never after `expires_at`, as far as the device's clock
+//! goes.
+//!
+//! Acknowledged means: by the device, over the embedded endpoint; by the broker, over an external one, which then keeps it for
+//! the device.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    mqtt::{Core, Receipt},
+    store::{
+        PgStore,
+        downlink::{State, Waiting},
+        fault::Fault,
+    },
+};
+
+/// Commands on their way at once, of all devices.
+pub const OPEN_MAX: usize = 256;
+/// Commands of a device that wait.
+pub const DEVICE_WAITING_MAX: i64 = 32;
+/// Devices looked at in one page of a round.
+const PAGE_MAX: usize = 128;
+/// Pause between rounds, in milliseconds.
+const ROUND_MS: u64 = 1_000;
+
+/// A way down to devices.
+pub trait Way: Send + Sync {
+    /// Takes a command to a device; false when nobody takes it now, and the receipt is dropped.
+    fn send(&self, order: Order) -> bool;
+}
+
+/// A command on its way.
+#[derive(Debug)]
+pub struct Order {
+    /// The device.
+    pub device: String,
+    /// The command.
+    pub name: String,
+    /// What the device gets.
+    pub payload: Vec<u8>,
+    /// How long it is good for.
+    pub good_for: Duration,
+    /// Told what became of it.
+    pub receipt: Receipt,
+}
+
+/// What the reconciler counts.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Commands handed to a way.
+    pub sent: AtomicU64,
+    /// Commands acknowledged.
+    pub acked: AtomicU64,
+    /// Commands that came back: not acknowledged, and to be sent again.
+    pub returned: AtomicU64,
+    /// Commands that expired.
+    pub expired: AtomicU64,
+}
+
+/// The reconciler's state.
+pub struct Downlink {
+    way: Arc<dyn Way>,
+    wake: Arc<Notify>,
+    books: Arc<Mutex<Books>>,
+    /// Figures.
+    pub stats: Stats,
+}
+
+/// At most [`OPEN_MAX`] commands in all.
+#[derive(Default)]
+struct Books {
+    /// Device and command that are on their way.
+    open: BTreeMap<String, String>,
+    acked: Vec<String>,
+    returned: Vec<String>,
+    /// The last device of the page before; empty at the beginning.
+    after: String,
+}
+
+impl Downlink {
+    /// Sends by `way`.
+    pub fn new(way: Arc<dyn Way>) -> Self {
+        Self { way, wake: Arc::default(), books: Arc::default(), stats: Stats::default() }
+    }
+
+    /// The next round begins now.
+    pub fn soon(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits for the next round.
+    pub async fn wait(&self) {
+        let _ = tokio::time::timeout(Duration::from_millis(ROUND_MS), self.wake.notified()).await;
+    }
+
+    /// Commands on their way.
+    pub fn open(&self) -> usize {
+        self.books(|books| books.open.len())
+    }
+
+    fn books<T>(&self, with: impl FnOnce(&mut Books) -> T) -> T {
+        with(&mut self.books.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One round.
+    pub async fn round(&self, store: &PgStore) -> Result<(), Fault> {
+        self.write_down(store).await?;
+        self.stats.expired.fetch_add(store.expire_commands().await?, Relaxed);
+        loop {
+            let (after, busy, room) = self.books(|books| {
+                let busy: Vec<String> = books.open.keys().cloned().collect();
+                let taken = busy.len() + books.acked.len() + books.returned.len();
+                (books.after.clone(), busy, OPEN_MAX.saturating_sub(taken))
+            });
+            let wanted = room.min(PAGE_MAX);
+            if wanted == 0 {
+                return Ok(());
+            }
+            let page = store.waiting_commands(&after, &busy, wanted).await?;
+            let (is_last, last) = (page.len() < wanted, page.last().map(|w| w.device.clone()));
+            let sent: Vec<String> = page.into_iter().filter_map(|w| self.send(w)).collect();
+            store.mark_commands(&sent, State::Sent).await?;
+            self.books(|books| books.after = last.filter(|_| !is_last).unwrap_or_default());
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What became of what was sent. Kept until it is written, should PostgreSQL be away.
+    async fn write_down(&self, store: &PgStore) -> Result<(), Fault> {
+        let (acked, returned) = self.books(|books| (books.acked.clone(), books.returned.clone()));
+        store.mark_commands(&acked, State::Acked).await?;
+        store.mark_commands(&returned, State::Queued).await?;
+        self.stats.acked.fetch_add(acked.len() as u64, Relaxed);
+        self.stats.returned.fetch_add(returned.len() as u64, Relaxed);
+        self.books(|books| {
+            books.acked.drain(..acked.len());
+            books.returned.drain(..returned.len());
+        });
+        Ok(())
+    }
+
+    /// Its key, when a way took it.
+    fn send(&self, waiting: Waiting) -> Option<String> {
+        let Waiting { key, device, name, payload, good_for } = waiting;
+        let (books, wake, of) = (Arc::clone(&self.books), Arc::clone(&self.wake), device.clone());
+        let receipt = Receipt::new(move |taken| {
+            let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(key) = books.open.remove(&of) else { return };
+            if taken {
+                books.acked.push(key);
+                wake.notify_one();
+            } else {
+                // It waits for the next round: whoever did not take it now will not take it at once.
+                books.returned.push(key);
+            }
+        });
+        self.books(|books| books.open.insert(device.clone(), key.clone()));
+        let order = Order { device: device.clone(), name, payload, good_for, receipt };
+        if !self.way.send(order) {
+            self.books(|books| books.returned.retain(|returned| *returned != key));
+            return None;
+        }
+        self.stats.sent.fetch_add(1, Relaxed);
+        Some(key)
+    }
+}
+
+impl Way for Core {
+    fn send(&self, order: Order) -> bool {
+        let Order { device, name, payload, good_for, receipt } = order;
+        match self.registry.send_command(&device, &name, &payload, good_for, receipt) {
+            Ok(takers) => takers > 0,
+            Err(error) => {
+                tracing::error!(device, command = name, %error, "command not sendable");
+                false
+            }
+        }
+    }
+}
