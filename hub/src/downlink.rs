@@ -86,13 +86,22 @@ pub struct Downlink {
     pub stats: Stats,
 }
 
-/// At most [`OPEN_MAX`] commands in all.
+/// What became of a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is on its way.
+    Open,
+    /// It is acknowledged, and that is to be written down.
+    Acked,
+    /// It came back, and that is to be written down.
+    Returned,
+}
+
 #[derive(Default)]
 struct Books {
-    /// Device and command that are on their way.
-    open: BTreeMap<String, String>,
-    acked: Vec<String>,
-    returned: Vec<String>,
+    /// Of each device the command that was sent, until what became of it is written down: before that the table still has it
+    /// as one to be sent. At most [`OPEN_MAX`].
+    sent: BTreeMap<String, (String, Fate)>,
     /// The last device of the page before; empty at the beginning.
     after: String,
 }
@@ -115,7 +124,7 @@ impl Downlink {
 
     /// Commands on their way.
     pub fn open(&self) -> usize {
-        self.books(|books| books.open.len())
+        self.books(|books| books.sent.len())
     }
 
     fn books<T>(&self, with: impl FnOnce(&mut Books) -> T) -> T {
@@ -128,9 +137,9 @@ impl Downlink {
         self.stats.expired.fetch_add(store.expire_commands().await?, Relaxed);
         loop {
             let (after, busy, room) = self.books(|books| {
-                let busy: Vec<String> = books.open.keys().cloned().collect();
-                let taken = busy.len() + books.acked.len() + books.returned.len();
-                (books.after.clone(), busy, OPEN_MAX.saturating_sub(taken))
+                let busy: Vec<String> = books.sent.keys().cloned().collect();
+                let room = OPEN_MAX.saturating_sub(busy.len());
+                (books.after.clone(), busy, room)
             });
             let wanted = room.min(PAGE_MAX);
             if wanted == 0 {
@@ -149,14 +158,19 @@ impl Downlink {
 
     /// What became of what was sent. Kept until it is written, should PostgreSQL be away.
     async fn write_down(&self, store: &PgStore) -> Result<(), Fault> {
-        let (acked, returned) = self.books(|books| (books.acked.clone(), books.returned.clone()));
+        let (acked, returned) = self.books(|books| {
+            let of = |fate| {
+                let these = books.sent.values().filter(|(_, f)| *f == fate);
+                these.map(|(key, _)| key.clone()).collect::<Vec<String>>()
+            };
+            (of(Fate::Acked), of(Fate::Returned))
+        });
         store.mark_commands(&acked, State::Acked).await?;
         store.mark_commands(&returned, State::Queued).await?;
         self.stats.acked.fetch_add(acked.len() as u64, Relaxed);
         self.stats.returned.fetch_add(returned.len() as u64, Relaxed);
         self.books(|books| {
-            books.acked.drain(..acked.len());
-            books.returned.drain(..returned.len());
+            books.sent.retain(|_, (key, _)| !acked.contains(key) && !returned.contains(key));
         });
         Ok(())
     }
@@ -167,19 +181,19 @@ impl Downlink {
         let (books, wake, of) = (Arc::clone(&self.books), Arc::clone(&self.wake), device.clone());
         let receipt = Receipt::new(move |taken| {
             let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(key) = books.open.remove(&of) else { return };
+            let Some((_, fate)) = books.sent.get_mut(&of) else { return };
             if taken {
-                books.acked.push(key);
+                *fate = Fate::Acked;
                 wake.notify_one();
             } else {
                 // It waits for the next round: whoever did not take it now will not take it at once.
-                books.returned.push(key);
+                *fate = Fate::Returned;
             }
         });
-        self.books(|books| books.open.insert(device.clone(), key.clone()));
+        self.books(|books| books.sent.insert(device.clone(), (key.clone(), Fate::Open)));
         let order = Order { device: device.clone(), name, payload, good_for, receipt };
         if !self.way.send(order) {
-            self.books(|books| books.returned.retain(|returned| *returned != key));
+            self.books(|books| books.sent.remove(&device));
             return None;
         }
         self.stats.sent.fetch_add(1, Relaxed);

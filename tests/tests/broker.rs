@@ -13,7 +13,16 @@
 //! | a full channel between poller and link stops both | `when_the_disk_is_full_the_broker_queues` |
 //! | its own TLS defaults | `mosquitto_with_tls_certificates_and_the_hub_s_access_list`, `a_broker_of_a_foreign_authority_is_not_believed` |
 //!
-//! Pending publishes that are dropped, and collisions of packet ids, need publishes: the hub makes none.
+//! Those of publishes, which the hub makes for commands to devices, are in `broker/commands.rs`:
+//!
+//! | danger | shown by |
+//! |---|---|
+//! | pending publishes vanish with a lost session | `a_command_without_an_acknowledgement_goes_by_the_next_connection` |
+//! | packet ids that collide when acknowledgements come out of order stop everything | `acknowledgements_out_of_order_stop_nothing`, and `hub/src/broker/sent.rs` |
+//! | a broker that never acknowledges: collision for ever | `a_broker_that_acknowledges_nothing_is_left` |
+//! | a full window of publishes delays the acknowledgements of readings | `commands_do_not_delay_readings` |
+//! | silence | `a_broker_that_falls_silent_is_left` |
+//! | a cancelled poll begins anew | `a_slow_handshake_is_one_handshake` |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,6 +32,8 @@
     reason = "a test may panic, print and measure real time"
 )]
 
+#[path = "broker/commands.rs"]
+mod commands;
 #[path = "tls/pki.rs"]
 #[allow(dead_code, reason = "shared with the tests of TLS")]
 mod pki;
@@ -184,6 +195,56 @@ fn what_is_no_reading_of_a_known_device_is_counted_and_let_go() {
     until("all are acknowledged", || {
         (hub.api().metric("stockfold_broker_open") == 0.0).then_some(())
     });
+}
+
+#[test]
+fn foreign_topics_are_readings_as_soon_as_their_devices_are_enrolled() {
+    let Some(broker) = Broker::mosquitto("broker-foreign", OPEN) else { return };
+    let Some(publish) = foreign("broker-foreign", "mosquitto_pub") else { return };
+    let send = |topic: &str, payload: &str| {
+        let mut command = Command::new(&publish);
+        command.args(["-p", &broker.address().port().to_string(), "-t", topic, "-q", "1", "-s"]);
+        Ran::with_input(&mut command, payload.as_bytes()).good();
+    };
+    let hub = Hub::with(behind(broker.address()));
+    connected(&hub);
+    let shop = Shop::open(hub.api(), "foreign", 1, 1);
+    let enrol = |device: &str, profile: &str| {
+        let body = json!({ "id": device, "facility": "foreign", "profile": profile });
+        hub.api().post("/devices", &body).good();
+    };
+    let value = |device: &str, name: &str, wanted: f64| {
+        until(&format!("{device} {name} {wanted}"), || {
+            let told = hub.api().all(&format!("/devices/{device}/readings"));
+            told.iter().any(|r| r["name"] == name && r["value"] == wanted).then_some(())
+        });
+    };
+    // Nobody asked for it yet.
+    send("zigbee2mqtt/hall", r#"{"temperature":20.5}"#);
+    enrol("hall", "zigbee2mqtt");
+    // The subscription is made while the connection stands.
+    until("the hub hears the hall", || {
+        send("zigbee2mqtt/hall", r#"{"temperature":21.5}"#);
+        (counted(&hub, "journaled") > 0.0).then_some(())
+    });
+    value("hall", "state.temperature", 21.5);
+    // Neighbours are told, and listed.
+    send("zigbee2mqtt/cellar", r#"{"temperature":9.0}"#);
+    counts(&hub, "unknown_device", 1.0);
+    until("the cellar is listed as seen", || {
+        shop.api().all("/devices/seen").iter().any(|s| s["name"] == "cellar").then_some(())
+    });
+    enrol("plug", "tasmota");
+    until("the hub hears the plug", || {
+        send("tele/plug/SENSOR", r#"{"AM2301":{"Temperature":24.5}}"#);
+        let told = hub.api().all("/devices/plug/readings");
+        told.iter().any(|r| r["name"] == "sensor.AM2301.Temperature").then_some(())
+    });
+    // An id that names a device of another profile is not that device's word.
+    let before = counted(&hub, "unknown_topic");
+    send("tele/hall/SENSOR", r#"{"AM2301":{"Temperature":99}}"#);
+    counts(&hub, "unknown_topic", before + 1.0);
+    assert_eq!((counted(&hub, "connects"), counted(&hub, "failures")), (1.0, 0.0));
 }
 
 #[test]

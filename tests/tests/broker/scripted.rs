@@ -107,8 +107,15 @@ impl Link {
             }
             Err(error) => panic!("{error}"),
         }
-        assert!(head[1] < 128, "the hub sends short packets only");
-        let mut body = vec![0; usize::from(head[1])];
+        let (mut length, mut shift, mut byte) = (usize::from(head[1] & 127), 7, head[1]);
+        while byte >= 128 {
+            let mut next = [0];
+            self.socket.read_exact(&mut next).unwrap();
+            byte = next[0];
+            length |= usize::from(byte & 127) << shift;
+            shift += 7;
+        }
+        let mut body = vec![0; length];
         self.socket.read_exact(&mut body).unwrap();
         Some((head[0], body))
     }
@@ -118,6 +125,22 @@ impl Link {
         let (first, body) = self.packet().expect("PUBACK");
         assert_eq!((first, body.len()), (0x40, 2));
         u16::from_be_bytes([body[0], body[1]])
+    }
+
+    /// Topic, packet id and payload of the next QoS 1 PUBLISH.
+    pub fn published(&mut self) -> (String, u16, Vec<u8>) {
+        let (first, body) = self.packet().expect("PUBLISH");
+        assert_eq!(first & 0xF6, 0x32, "{first:#x}");
+        let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+        let topic = String::from_utf8(body[2..2 + length].to_vec()).unwrap();
+        let packet_id = u16::from_be_bytes([body[2 + length], body[3 + length]]);
+        (topic, packet_id, body[4 + length..].to_vec())
+    }
+
+    /// Acknowledges a PUBLISH of the hub's.
+    pub fn acknowledge(&mut self, packet_id: u16) {
+        let [high, low] = packet_id.to_be_bytes();
+        self.send(&[0x40, 2, high, low]);
     }
 
     /// The hub says nothing for a while.
