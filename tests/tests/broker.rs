@@ -515,6 +515,40 @@ fn mosquitto_with_tls_certificates_and_the_hub_s_access_list() {
     });
     send("acl-1", &first[0].1, "stockfold/v1/acl-1/stock", 4).good();
     assert_eq!(shop.ledger(&login, 2).applied, 2);
+
+    // A plug with topics of its own, and a bridge with a device behind it, which has no password.
+    for body in [
+        json!({ "id": "acl-plug", "facility": "acl", "profile": "tasmota" }),
+        json!({ "id": "acl-bridge", "facility": "acl", "profile": "zigbee2mqtt" }),
+        json!({ "id": "acl-behind", "facility": "acl", "profile": "zigbee2mqtt", "gateway": "acl-bridge" }),
+    ] {
+        hub.api().post("/devices", &body).good();
+    }
+    fs::remove_file(acl.join("new-passwords.csv")).unwrap();
+    write().good();
+    let third = passwords();
+    assert_eq!(
+        third.iter().map(|(d, _)| d.as_str()).collect::<Vec<_>>(),
+        ["acl-bridge", "acl-plug"]
+    );
+    broker.reload();
+    let readings = |device: &str| hub.api().all(&format!("/devices/{device}/readings")).len();
+    let (bridge, plug) = (&third[0].1, &third[1].1);
+    until("the plug is heard", || {
+        send("acl-plug", plug, "tele/acl-plug/SENSOR", 1);
+        (readings("acl-plug") > 0).then_some(())
+    });
+    // What is another's to say Mosquitto keeps from the hub.
+    send("acl-plug", plug, "zigbee2mqtt/acl-behind", 1);
+    send("acl-1", &first[0].1, "zigbee2mqtt/acl-behind", 1);
+    let before = counted(&hub, "received");
+    send("acl-plug", plug, "tele/acl-plug/SENSOR", 2).good();
+    counts(&hub, "received", before + 1.0);
+    assert_eq!(readings("acl-behind"), 0);
+    until("the device behind the bridge is heard", || {
+        send("acl-bridge", bridge, "zigbee2mqtt/acl-behind", 1);
+        (readings("acl-behind") > 0).then_some(())
+    });
 }
 
 /// A client certificate for a device, written beside its key.
