@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::api::secret::{self, Secret};
+use crate::{
+    api::secret::{self, Secret},
+    whole_file,
+};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,17 +97,7 @@ impl DataDir {
             Ok(text) => Ok((secret::hash(text.trim()), None)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = Secret::mint().map_err(DataDirError::Random)?;
-                let draft = name.with_extension("new");
-                let _ = fs::remove_file(&draft);
-                let mut file = OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&draft)
-                    .map_err(at(&draft))?;
-                file.write_all(made.reveal().as_bytes()).map_err(at(&draft))?;
-                file.sync_all().map_err(at(&draft))?;
-                fs::rename(&draft, &name).map_err(at(&name))?;
+                whole_file::write(&name, made.reveal().as_bytes()).map_err(at(&name))?;
                 Ok((made.hash(), Some(made.reveal().to_owned())))
             }
             Err(error) => Err(at(&name)(error)),

@@ -29,3 +29,4 @@ pub mod store;
 pub mod tap;
 pub mod tls;
 pub mod trim;
+pub mod whole_file;

@@ -21,7 +21,7 @@ use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::ValueEnum;
 use device_profiles::TopicPattern;
-use hub::{api::secret::Secret, ingress::TOPIC_ROOT};
+use hub::{api::secret::Secret, ingress::TOPIC_ROOT, whole_file};
 use ring::pbkdf2;
 
 /// The hub's own user name at the broker.
@@ -157,7 +157,6 @@ fn create(path: &Path, content: &str, over: bool) -> anyhow::Result<()> {
 
 /// Writes a file whole or not at all.
 fn replace(path: &Path, content: &str) -> anyhow::Result<()> {
-    let draft = path.with_extension("new");
-    create(&draft, content, true)?;
-    fs::rename(&draft, path).with_context(|| format!("cannot write {}", path.display()))
+    whole_file::write(path, content.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }

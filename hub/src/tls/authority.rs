@@ -9,10 +9,9 @@
 //! refused rather than replaced: a new authority would shut every device out.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
+    fs, io,
     net::IpAddr,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -24,6 +23,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
 use super::{DAY_S, Fingerprint, Pair, TlsError, pair};
+use crate::whole_file;
 
 /// Directory of the authority within the data directory.
 const DIR: &str = "tls";
@@ -195,20 +195,8 @@ fn leaf(common: &str, now_s: i64, days: i64) -> Result<CertificateParams, TlsErr
     Ok(params)
 }
 
-/// Writes a file whole or not at all.
 fn write(path: &Path, content: &[u8]) -> Result<(), TlsError> {
-    let draft = path.with_extension("new");
-    let _ = fs::remove_file(&draft);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(at(&draft))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(at(&draft))?;
-    fs::rename(&draft, path).map_err(at(path))?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))
+    whole_file::write(path, content).map_err(at(path))
 }
 
 #[cfg(test)]
