@@ -376,6 +376,7 @@ async fn the_remaining_reads_answer() {
         ("/api/v1/devices?facility=f1", 1),
         ("/api/v1/facilities/f1/slots?", 3),
         ("/api/v1/quarantine?", 0),
+        ("/api/v1/readings/refused?", 0),
     ] {
         let mut items = Vec::new();
         let mut cursor = String::new();

@@ -12,12 +12,14 @@ use super::{
     Api,
     accounts::{cursor_time, time},
     limits::{BUCKET_SECONDS_MAX, BUCKETS_DEFAULT, BUCKETS_MAX},
+    master::ListQuery,
     problem::Problem,
     request::{Page, Paging, Query, bad_cursor},
 };
 use crate::{
     series::{Ask, Key},
     store::{
+        refused::RefusedRow,
         told::{BucketRow, ReadingRow},
         when::When,
     },
@@ -45,6 +47,19 @@ pub struct ReadingQuery {
     cursor: Option<String>,
     /// Items wanted, 1 to 1000.
     limit: Option<u32>,
+}
+
+/// Readings that the series store would never take, with what it said, newest first. The newest 10,000 are kept; what was said is
+/// also in the journal, as far as that goes back.
+#[utoipa::path(get, path = "/api/v1/readings/refused", tag = "devices", params(ListQuery), responses((status = 200, body = Page<RefusedRow>)))]
+pub async fn refused(api: web::Data<Api>, query: Query<ListQuery>) -> Answer {
+    let paging: Paging<1> = query.0.paging()?;
+    let before = match &paging.after {
+        Some([id]) => Some(id.parse().map_err(|_| bad_cursor())?),
+        None => None,
+    };
+    let rows = api.desk.store.list_refused(before, paging.fetch()).await?;
+    Ok(HttpResponse::Ok().json(Page::of(rows, &paging, |row| [row.id.to_string()])))
 }
 
 /// One item: a bucket when `every` was asked for, else a reading.

@@ -112,6 +112,7 @@ routes! {
     GET  "/api/v1/discrepancies" StockRead accounts::discrepancies
     GET  "/api/v1/quarantine" StockRead accounts::quarantine
     GET  "/api/v1/ledger" DevicesRead accounts::ledger
+    GET  "/api/v1/readings/refused" DevicesRead readings::refused
     GET  "/api/v1/live" StockRead live::live
 
     POST "/api/v1/facilities/{facility}/receipts" StockChange commands::receipt

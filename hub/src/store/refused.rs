@@ -2,7 +2,9 @@
 //!
 //! The newest [`REFUSED_ROWS_MAX`] are kept; the counter in the metrics counts them all.
 
+use serde::Serialize;
 use sqlx::FromRow;
+use utoipa::ToSchema;
 
 use super::{PgStore, fault::Fault, micros::Micros, when::When};
 use crate::series::{Place, Point, Reading};
@@ -24,16 +26,26 @@ pub struct RefusedPoint<'a> {
 }
 
 /// One of them, read back.
-#[derive(Debug, Clone, PartialEq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema, FromRow)]
 pub struct RefusedRow {
+    /// Its number; newer ones have larger ones.
+    pub id: i64,
     /// When it was read.
     pub at: When,
     /// The device.
     pub device: String,
     /// Series name.
     pub name: String,
+    /// Its value, if it is a number.
+    pub value: Option<f64>,
+    /// Its text, if it is one.
+    pub text: Option<String>,
+    /// The store that refused it.
+    pub store: String,
     /// What the store said.
     pub why: String,
+    /// When it was refused.
+    pub made_at: When,
 }
 
 impl PgStore {
@@ -69,12 +81,17 @@ impl PgStore {
         Ok(())
     }
 
-    /// The newest ones of a store, newest first.
-    pub async fn list_refused(&self, store: &str, limit: i64) -> Result<Vec<RefusedRow>, Fault> {
+    /// Refused ones, newest first; those before one of them.
+    pub async fn list_refused(
+        &self,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<RefusedRow>, Fault> {
         Ok(sqlx::query_as(
-            "SELECT at, device, name, why FROM series_refused WHERE store = $1 ORDER BY id DESC LIMIT $2",
+            "SELECT id, at, device, name, value, text, store, why, made_at FROM series_refused
+             WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
         )
-        .bind(store)
+        .bind(before)
         .bind(limit)
         .fetch_all(self.pool())
         .await?)
