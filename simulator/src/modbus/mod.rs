@@ -16,4 +16,4 @@ pub mod server;
 pub use bank::{Bank, Scale};
 pub use fault::{Fault, Faults};
 pub use make::Make;
-pub use server::{Framing, Line, Served, serve, serve_pty};
+pub use server::{Framing, Line, Served, serve, serve_at_most, serve_pty};

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 /// A device's time from the end of a request to the beginning of its answer, ms.
 pub const TURNAROUND_MS: u64 = 5;
-/// Connections a bus takes at once; small gateways take no more.
+/// Connections a bus takes at once, unless said otherwise; small gateways take no more.
 pub const CONNECTIONS_MAX: usize = 4;
 
 /// The units of a bus, by address.
@@ -73,11 +73,24 @@ impl Drop for Served {
     }
 }
 
-/// Serves a bus on a port that was bound before, non-blocking. Needs a runtime.
+/// Serves a bus to [`CONNECTIONS_MAX`] clients on a port that was bound before. Needs a runtime.
 ///
 /// # Errors
 /// The port cannot be used.
 pub fn serve(listener: std::net::TcpListener, framing: Framing, line: Line) -> io::Result<Served> {
+    serve_at_most(CONNECTIONS_MAX, listener, framing, line)
+}
+
+/// Serves a bus to so many clients; whoever comes beyond them is accepted and closed at once.
+///
+/// # Errors
+/// The port cannot be used.
+pub fn serve_at_most(
+    clients: usize,
+    listener: std::net::TcpListener,
+    framing: Framing,
+    line: Line,
+) -> io::Result<Served> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
@@ -87,7 +100,7 @@ pub fn serve(listener: std::net::TcpListener, framing: Framing, line: Line) -> i
         let born = Instant::now();
         // One line behind all connections: nobody is heard while another is served.
         let turn = Arc::new(tokio::sync::Mutex::new(()));
-        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(tokio::sync::Semaphore::new(clients));
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
