@@ -82,6 +82,11 @@ impl Slaves {
         self.tell(&json!({ "unit": unit, "exception": exception }));
     }
 
+    /// How many writes of registers there were.
+    pub fn writes(&self) -> usize {
+        self.log.text(0).lines().filter(|line| line.starts_with("wrote ")).count()
+    }
+
     /// Waits until somebody wrote these registers.
     pub fn was_written(&self, unit: u8, at: u16, values: &[u16]) {
         let line = format!("wrote {unit} {at} {}", json!(values)).replace(',', ", ");

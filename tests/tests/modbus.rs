@@ -127,11 +127,11 @@ fn rtu_over_tcp_and_a_power_cycle() {
 }
 
 #[test]
-fn several_units_on_a_serial_line_one_of_them_dead() {
+fn several_units_on_a_serial_line_one_of_them_dead_and_a_port_that_vanishes() {
     let Some(python) = python("modbus-serial") else { return };
     let Some(socat) = foreign("modbus-serial", "socat") else { return };
     let hub = hub();
-    let line = SerialLine::open(&socat);
+    let mut line = SerialLine::open(&socat);
     let slave = line.end("slave");
     let mut slaves = Slaves::start(&python, "serial", slave.to_str().unwrap(), &[1, 2]);
     let shelves = Shelves::open(&hub, "line");
@@ -154,12 +154,19 @@ fn several_units_on_a_serial_line_one_of_them_dead() {
     slaves.hold(2, 6, &laumas(6));
     shelves.shows("line-b-0", 6);
     assert_eq!(shelves.unit("line", "line-a")["garbled"], 0);
-    // The port vanishes and comes back under the same path.
+    // The port vanishes, and comes back under the same path.
     drop(slaves);
-    drop(line);
+    line.pull();
     until("the line is told as down", || {
         (hub.api().get("/buses/line").good()["up"] == false).then_some(())
     });
+    line.plug();
+    let mut slaves = Slaves::start(&python, "serial", slave.to_str().unwrap(), &[1, 2]);
+    for (unit, units) in [(1, 3), (2, 2)] {
+        slaves.hold(unit, 6, &laumas(units));
+    }
+    shelves.shows("line-b-0", 2);
+    assert_eq!(shelves.quantity("line-a-0"), Some(3));
 }
 
 #[test]
