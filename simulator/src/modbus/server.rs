@@ -62,7 +62,7 @@ pub struct Served {
     pub address: SocketAddr,
     /// Requests answered.
     pub requests: Arc<AtomicU64>,
-    /// Off, it drops every connection and takes none: a power cycle.
+    /// Off, it drops every connection and takes none; whoever knocks waits in vain, also when it is on again.
     pub powered: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -102,9 +102,18 @@ pub fn serve_at_most(
         let turn = Arc::new(tokio::sync::Mutex::new(()));
         let places = Arc::new(tokio::sync::Semaphore::new(clients));
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = off(&on) => {
+                    until_on(&on).await;
+                    let knock = Duration::from_millis(1);
+                    while tokio::time::timeout(knock, listener.accept()).await.is_ok() {}
+                    continue;
+                }
+            };
+            let Ok((stream, _)) = accepted else { continue };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            if !on.load(Relaxed) || stream.set_nodelay(true).is_err() {
+            if stream.set_nodelay(true).is_err() {
                 continue;
             }
             let session = Session {
@@ -188,9 +197,18 @@ impl Session {
     }
 }
 
+/// Between two looks at the switch.
+const LOOK: Duration = Duration::from_millis(20);
+
 async fn off(powered: &AtomicBool) {
     while powered.load(Relaxed) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn until_on(powered: &AtomicBool) {
+    while !powered.load(Relaxed) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
