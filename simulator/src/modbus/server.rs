@@ -64,6 +64,8 @@ pub struct Served {
     pub requests: Arc<AtomicU64>,
     /// Off, it drops every connection and takes none; whoever knocks waits in vain, also when it is on again.
     pub powered: Arc<AtomicBool>,
+    /// On, it keeps every connection and answers nothing: a cable that is pulled.
+    pub silent: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -95,15 +97,18 @@ pub fn serve_at_most(
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     let (requests, powered) = (Arc::<AtomicU64>::default(), Arc::new(AtomicBool::new(true)));
-    let (counted, on) = (Arc::clone(&requests), Arc::clone(&powered));
+    let silent = Arc::<AtomicBool>::default();
+    let (counted, on, quiet) = (Arc::clone(&requests), Arc::clone(&powered), Arc::clone(&silent));
     let task = tokio::spawn(async move {
         let born = Instant::now();
         // One line behind all connections: nobody is heard while another is served.
         let turn = Arc::new(tokio::sync::Mutex::new(()));
         let places = Arc::new(tokio::sync::Semaphore::new(clients));
         loop {
+            let listens = !quiet.load(Relaxed);
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = listener.accept(), if listens => accepted,
+                () = tokio::time::sleep(LOOK), if !listens => continue,
                 () = off(&on) => {
                     until_on(&on).await;
                     let knock = Duration::from_millis(1);
@@ -122,6 +127,7 @@ pub fn serve_at_most(
                 turn: Arc::clone(&turn),
                 requests: Arc::clone(&counted),
                 powered: Arc::clone(&on),
+                silent: Arc::clone(&quiet),
                 born,
             };
             tokio::spawn(async move {
@@ -131,7 +137,7 @@ pub fn serve_at_most(
             });
         }
     });
-    Ok(Served { address, requests, powered, task })
+    Ok(Served { address, requests, powered, silent, task })
 }
 
 struct Session {
@@ -140,6 +146,7 @@ struct Session {
     turn: Arc<tokio::sync::Mutex<()>>,
     requests: Arc<AtomicU64>,
     powered: Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
     born: Instant,
 }
 
@@ -148,6 +155,9 @@ impl Session {
         let mut bytes = Vec::with_capacity(300);
         loop {
             while let Some((header, unit, asked)) = self.take(&mut bytes) {
+                if self.silent.load(Relaxed) {
+                    continue;
+                }
                 let _turn = self.turn.lock().await;
                 // The request has arrived when its last character has.
                 tokio::time::sleep(self.framing.characters(asked.len() + 3)).await;

@@ -14,6 +14,7 @@ mod modbus;
 mod outage;
 mod probe;
 mod process;
+mod reconnect;
 mod series;
 
 use clap::{Args, Parser, Subcommand};
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// Modbus endpoints that are all away at once: how soon each is read again when they are back.
+    ModbusReconnect(reconnect::Args),
     /// PostgreSQL stopped under rated load, then catch-up.
     Outage {
         /// How long it is away, in seconds.
@@ -119,6 +122,7 @@ fn main() -> anyhow::Result<()> {
         Command::Idle { connections } => idle::run(connections),
         Command::Modbus { transmitters, seconds } => modbus::tcp(transmitters, seconds),
         Command::ModbusLine { units, baud, seconds } => modbus::line(units, baud, seconds),
+        Command::ModbusReconnect(args) => reconnect::run(&args),
         Command::Outage { away_s, rate } => outage::run(away_s, rate),
         Command::Broker(load) => broker::run(&load, 30_000.0),
         Command::BrokerCrash { kills, rate } => broker::crash(kills, rate),
