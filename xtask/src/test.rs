@@ -9,11 +9,12 @@ const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 11] = [
+const BENCHES: [&str; 12] = [
     "rated",
     "ingest",
     "ingest-weight",
     "idle",
+    "devices",
     "outage",
     "broker",
     "broker-crash",

@@ -7,6 +7,7 @@
 
 mod broker;
 mod crash;
+mod devices;
 mod hub;
 mod idle;
 mod ingest;
@@ -40,6 +41,8 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
     },
+    /// Memory of devices that have spoken and are not connected.
+    Devices(devices::Args),
     /// Modbus TCP transmitters polled ten times a second.
     Modbus {
         /// Transmitters, each an endpoint of its own.
@@ -120,6 +123,7 @@ fn main() -> anyhow::Result<()> {
         Command::IngestWeight(load) => ingest::run("ingest-weight", Weight, &load, 60_000.0),
         Command::Rated(load) => ingest::run("rated", Stock, &load, 10_000.0),
         Command::Idle { connections } => idle::run(connections),
+        Command::Devices(args) => devices::run(&args),
         Command::Modbus { transmitters, seconds } => modbus::tcp(transmitters, seconds),
         Command::ModbusLine { units, baud, seconds } => modbus::line(units, baud, seconds),
         Command::ModbusReconnect(args) => reconnect::run(&args),
