@@ -361,11 +361,16 @@ fn a_gateway_with_one_place_says_so_in_the_bus_s_health() {
     let other = Mbpoll::tcp(&mbpoll, port).reading(1, 6, 3);
     shelves.bus("lonely", &format!("tcp://127.0.0.1:{port}"));
     shelves.place("lonely-laumas", "lonely", 1);
-    until("the bus says that another is connected", || {
-        let bus = hub.api().get("/buses/lonely").good();
-        let why = "one client at a time, and another is connected?";
-        (bus["up"] == false && text(&bus["last_error"]).contains(why)).then_some(())
-    });
+    // A serial server with no place at all shows the same, before anything is asked.
+    let full = serve(0, Line::default());
+    shelves.bus("lonely-line", &format!("rtu+tcp://127.0.0.1:{full}"));
+    for id in ["lonely", "lonely-line"] {
+        until(&format!("{id} says that another is connected"), || {
+            let bus = hub.api().get(&format!("/buses/{id}")).good();
+            let why = "one client at a time, and another is connected?";
+            (bus["up"] == false && text(&bus["last_error"]).contains(why)).then_some(())
+        });
+    }
     other.reads_on();
     assert!(shelves.movements().is_empty());
     other.end();

@@ -9,7 +9,7 @@ const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 12] = [
+const BENCHES: [&str; 13] = [
     "rated",
     "ingest",
     "ingest-weight",
@@ -19,6 +19,7 @@ const BENCHES: [&str; 12] = [
     "broker",
     "broker-crash",
     "series",
+    "series-outage",
     "modbus",
     "modbus-line",
     "modbus-reconnect",

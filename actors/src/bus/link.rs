@@ -146,9 +146,12 @@ impl Link {
             }
             BusAddress::RtuOverTcp(place, serial) => {
                 let mut wire = Wire::new(Box::new(connect(place).await?), serial.echo);
-                wire.drain(serial.silence()).await.map_err(|error| match error.kind() {
-                    io::ErrorKind::InvalidData => down(error),
-                    _ => CallError::Down(CLOSED_UNHEARD.into()),
+                wire.drain(serial.silence()).await.map_err(|error| {
+                    if error.kind() == io::ErrorKind::InvalidData {
+                        down(error)
+                    } else {
+                        CallError::Down(CLOSED_UNHEARD.into())
+                    }
                 })?;
                 let context = rtu::attach(wire.clone());
                 Ok(Self::new(Framing::Rtu(*serial), wire, context, true))

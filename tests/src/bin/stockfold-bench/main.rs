@@ -17,6 +17,7 @@ mod probe;
 mod process;
 mod reconnect;
 mod series;
+mod series_outage;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -88,6 +89,8 @@ enum Command {
     },
     /// Points written to an InfluxDB, its lag at the rated load, a day read back from PostgreSQL.
     Series(series::Args),
+    /// The InfluxDB stopped under rated load, then catch-up: does ingest notice?
+    SeriesOutage(series_outage::Args),
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -131,6 +134,7 @@ fn main() -> anyhow::Result<()> {
         Command::Broker(load) => broker::run(&load, 30_000.0),
         Command::BrokerCrash { kills, rate } => broker::crash(kills, rate),
         Command::Series(args) => series::run(&args),
+        Command::SeriesOutage(args) => series_outage::run(&args),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.

@@ -88,14 +88,14 @@ impl Endpoint {
 
 /// Whoever conducts the endpoints, in a thread of its own.
 struct Conductor {
-    orders: tokio::sync::mpsc::UnboundedSender<Option<Away>>,
+    orders: tokio::sync::mpsc::Sender<Option<Away>>,
     done: mpsc::Receiver<std::io::Result<()>>,
     tries: Tries,
 }
 
 impl Conductor {
     fn start(mut endpoints: Vec<Endpoint>) -> anyhow::Result<Self> {
-        let (orders, mut inbox) = tokio::sync::mpsc::unbounded_channel();
+        let (orders, mut inbox) = tokio::sync::mpsc::channel(1);
         let (tell, done) = mpsc::channel();
         let tries = Tries::default();
         let noted = Arc::clone(&tries);
@@ -119,7 +119,7 @@ impl Conductor {
 
     /// Lets them go in a way, or come back.
     fn order(&self, away: Option<Away>) -> anyhow::Result<()> {
-        self.orders.send(away)?;
+        self.orders.blocking_send(away)?;
         Ok(self.done.recv()??)
     }
 }
