@@ -32,6 +32,8 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 1_000;
+/// Sensors; each waits for its acknowledgement before it speaks again.
+const SENSORS: usize = 5;
 /// Load before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// Longest wait for the last point to be written.
@@ -52,7 +54,7 @@ pub struct Args {
     /// Load before and after, in seconds.
     #[arg(long, default_value_t = 20)]
     calm_s: u64,
-    /// Stock readings a second; a sensor adds a tenth of that in points.
+    /// Stock readings a second; sensors add a tenth of that in points.
     #[arg(long, default_value_t = 10_000.0)]
     rate: f64,
 }
@@ -71,7 +73,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     ])?;
     let mut victoria = Victoria::start(port);
     let api = api(&hub)?;
-    let login = Shop::open(&api, "series", 1, 1).enrol("sensor");
+    let sensors: Vec<String> = (0..SENSORS).map(|n| format!("sensor-{n}")).collect();
+    let logins = Shop::open(&api, "series", 1, 1).enrol_all(&sensors);
     let passwords = load::enrol(&hub.client()?, CONNECTIONS, Kind::Stock)?;
     let (calm, away) = (Duration::from_secs(args.calm_s), Duration::from_secs(args.seconds));
     let mut plan = Plan::new(&hub.mqtt, passwords, Kind::Stock, args.rate, calm * 2 + away);
@@ -84,7 +87,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let (sent, lag_max_s, catch_up_s) = std::thread::scope(|scope| -> anyhow::Result<_> {
         let looking = scope.spawn(|| probe::watch(&options, &record, &seen));
-        let sensor = scope.spawn(|| sense(mqtt, &login, args.rate, &done));
+        let sensors: Vec<_> =
+            logins.iter().map(|one| scope.spawn(|| sense(mqtt, one, args.rate, &done))).collect();
         let generator = {
             let (plan, record) = (plan.clone(), Arc::clone(&record));
             scope.spawn(move || load::run(&plan, &record))
@@ -108,7 +112,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         eprintln!("series-outage: caught up after {catch_up_s:.1} s");
         generator.join().map_err(|_| anyhow::anyhow!("the generator panicked"))??;
         done.store(true, Relaxed);
-        let sent = sensor.join().map_err(|_| anyhow::anyhow!("the sensor failed"))?;
+        let mut sent = 0;
+        for sensor in sensors {
+            sent += sensor.join().map_err(|_| anyhow::anyhow!("a sensor failed"))?;
+        }
         crash::settle(&hub)?;
         seen.stop();
         looking.join().map_err(|_| anyhow::anyhow!("the probe panicked"))??;
@@ -133,6 +140,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "away_s": args.seconds,
         "readings_per_s": args.rate,
         "points": points,
+        "points_per_s": points as f64 / (WARM_UP + calm * 2 + away).as_secs_f64(),
         "points_lost": points.saturating_sub(distinct),
         "points_written_twice": there - distinct,
         "lag_max_s": lag_max_s,
@@ -155,16 +163,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// A sensor that speaks until it is done; how many frames were acknowledged.
+#[allow(clippy::disallowed_methods, reason = "a sensor has a clock")]
 fn sense(mqtt: SocketAddr, login: &Login, rate: f64, done: &AtomicBool) -> u64 {
     let mut device = Device::connected(mqtt, Version::V3, login);
-    let pause = Duration::from_secs_f64(VALUES as f64 * 10.0 / rate);
-    let (mut seq, mut at_ms) = (0, 0);
+    let period = Duration::from_secs_f64((VALUES as usize * SENSORS) as f64 * 10.0 / rate);
+    let (mut seq, mut at_ms, mut due) = (0, 0, Instant::now());
     while !done.load(Relaxed) {
         seq += 1;
         // The server keeps milliseconds: each frame has its own.
         at_ms = now_ms().max(at_ms + 1);
         device.reading("sensors", frame(seq, Some(at_ms)).as_bytes());
-        sleep(pause);
+        due += period;
+        sleep(due.saturating_duration_since(Instant::now()));
     }
     seq
 }
