@@ -111,6 +111,9 @@ fn seneca_is_a_float() {
     let profile = profile("seneca-z-sg");
     let swapped = image(&profile, 40001, &[(40064, 0x5000), (40065, 0x449A), (40078, 0x0010)]);
     assert!(decode(&profile, "weight", &swapped).is_err());
+    // 400 = 0x43C8_0000: swapped it is 2.4e-41, which is no zero.
+    let swapped = image(&profile, 40001, &[(40064, 0x0000), (40065, 0x43C8), (40078, 0x0010)]);
+    assert!(decode(&profile, "weight", &swapped).is_err());
     let nan = image(&profile, 40001, &[(40064, 0x7FC0), (40078, 0x0010)]);
     assert!(decode(&profile, "weight", &nan).is_err());
     assert_eq!(

@@ -119,7 +119,7 @@ impl Directory {
     pub async fn reload(&self, store: &PgStore) -> Result<Vec<(String, u64)>, Fault> {
         let _one_at_a_time = self.reloading.lock().await;
         let rows = store.directory().await?;
-        let mut profiles: HashMap<String, Option<Arc<Profile>>> = HashMap::new();
+        let mut profiles: HashMap<Arc<str>, Option<Arc<Profile>>> = HashMap::new();
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut stale = Vec::new();
         let mut old = std::mem::take(&mut table.devices);
@@ -136,7 +136,7 @@ impl Directory {
                 continue;
             }
             let profile = profiles
-                .entry(row.profile.clone())
+                .entry(Arc::clone(&row.profile))
                 .or_insert_with(|| match Profile::parse(&row.profile) {
                     Ok(profile) => Some(Arc::new(profile)),
                     Err(error) => {

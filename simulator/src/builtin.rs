@@ -4,11 +4,12 @@ use crate::scenario::{Scenario, ScenarioError};
 use std::path::Path;
 
 /// Name and text of every built-in scenario.
-pub const SCENARIOS: [(&str, &str); 5] = [
+pub const SCENARIOS: [(&str, &str); 6] = [
     ("demo", include_str!("../scenarios/demo.toml")),
     ("accuracy-010", include_str!("../scenarios/accuracy-010.toml")),
     ("accuracy-015", include_str!("../scenarios/accuracy-015.toml")),
     ("creep", include_str!("../scenarios/creep.toml")),
+    ("power", include_str!("../scenarios/power.toml")),
     ("rough", include_str!("../scenarios/rough.toml")),
 ];
 

@@ -13,7 +13,7 @@
 
 use crate::clock::{Micros, TimeBase, WallClock};
 use crate::hub::{Hub, HubError};
-use crate::modbus::{self, Bank, Faults, Framing, Line, Served};
+use crate::modbus::{Stage, trouble::TimedChange};
 use crate::mqtt::client::{self, ClientError, Config, Notice, Order};
 use crate::mqtt::packet::Version;
 use crate::mqtt::session::Message;
@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -179,32 +179,6 @@ fn wire_up(hub: &Hub, world: &World) -> Result<Vec<TcpListener>, PlayError> {
     Ok(buses)
 }
 
-/// The register banks of the buses, and the servers that show them.
-fn serve_buses(
-    world: &World,
-    listeners: Vec<TcpListener>,
-) -> std::io::Result<(Vec<Line>, Vec<Served>)> {
-    let scenario = world.scenario();
-    let (mut lines, mut served) = (Vec::new(), Vec::new());
-    for (index, (spec, listener)) in scenario.modbus.iter().zip(listeners).enumerate() {
-        let mut banks = BTreeMap::new();
-        for (number, device) in world.devices().iter().enumerate() {
-            if let Some(on) = device.modbus.filter(|on| on.bus == index) {
-                let faults = Faults::new(spec.faults, scenario.seed, number as u64);
-                banks.insert(on.unit, Bank::new(on.make, faults));
-            }
-        }
-        let line: Line = Arc::new(Mutex::new(banks));
-        let framing = match spec.framing {
-            BusFraming::Tcp => Framing::Tcp,
-            BusFraming::Rtu => Framing::Rtu { baud: spec.baud },
-        };
-        served.push(modbus::serve(listener, framing, Arc::clone(&line))?);
-        lines.push(line);
-    }
-    Ok((lines, served))
-}
-
 /// Plays `scenario` to its end, or until `stop` resolves: people then rest, and the world ends after its quiet tail.
 ///
 /// # Errors
@@ -258,7 +232,7 @@ async fn run(
         cast.push(Some(Player::new(&world, index, orders)));
     }
     drop(notices);
-    let (lines, _served) = serve_buses(&world, prepared.buses)?;
+    let mut stage = Stage::open(&world, prepared.buses)?;
     let counters = Arc::new(Counters::default());
     let promises = world.scenario().link.qos == 1;
     let books = tokio::spawn(keep_books(inbox, cast.len(), promises, Arc::clone(&counters)));
@@ -267,27 +241,18 @@ async fn run(
     let mut stopped = false;
     while let Some(frames) = world.next_frames() {
         let step_end = world.now();
-        let mut shown = world.take_shown().into_iter().peekable();
-        let mut frames = frames.into_iter().peekable();
-        loop {
-            // Two streams in order of time, merged.
-            let scale_first = match (shown.peek(), frames.peek()) {
-                (None, None) => break,
-                (Some(s), Some(f)) => s.at <= f.at,
-                (first, _) => first.is_some(),
-            };
-            if scale_first {
-                let Some(s) = shown.next() else { break };
-                wait_until(&clock, base.wall_us(s.at)).await;
-                show(&world, &lines, &s);
-                continue;
-            }
-            let Some(f) = frames.next() else { break };
-            wait_until(&clock, base.wall_us(f.at)).await;
-            // A transmitter on a bus sends no frames.
-            if let Some(player) = &mut cast[f.device] {
-                player.maybe_break(f.at);
-                progress.frames += u64::from(player.send(f));
+        for cue in cues(frames, world.take_shown(), stage.troubles_until(step_end)) {
+            wait_until(&clock, base.wall_us(cue.at())).await;
+            match cue {
+                Cue::Scale(shown) => stage.show(&world, &shown),
+                Cue::Trouble(bus, change) => stage.befall(bus, change),
+                Cue::Frame(f) => {
+                    // A transmitter on a bus sends no frames.
+                    if let Some(player) = &mut cast[f.device] {
+                        player.maybe_break(f.at);
+                        progress.frames += u64::from(player.send(f));
+                    }
+                }
             }
         }
         tokio::select! {
@@ -329,13 +294,36 @@ async fn run(
     })
 }
 
-/// Puts what a scale shows into its registers.
-fn show(world: &World, lines: &[Line], shown: &TimedScale) {
-    let Some(on) = world.devices()[shown.device].modbus else { return };
-    let mut banks = lines[on.bus].lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(scale) = banks.get_mut(&on.unit).and_then(|b| b.scales.get_mut(shown.channel)) {
-        *scale = Some(shown.scale);
+/// What happens next on the stage.
+enum Cue {
+    Trouble(usize, TimedChange),
+    Scale(TimedScale),
+    Frame(TimedFrame),
+}
+
+impl Cue {
+    fn at(&self) -> Micros {
+        match self {
+            Self::Trouble(_, change) => change.at,
+            Self::Scale(shown) => shown.at,
+            Self::Frame(frame) => frame.at,
+        }
     }
+}
+
+/// What happens in a step, in the order of time.
+fn cues(
+    frames: Vec<TimedFrame>,
+    shown: Vec<TimedScale>,
+    troubles: Vec<(usize, TimedChange)>,
+) -> Vec<Cue> {
+    let troubles = troubles.into_iter().map(|(bus, change)| Cue::Trouble(bus, change));
+    let shown = shown.into_iter().map(Cue::Scale);
+    let mut cues: Vec<Cue> =
+        troubles.chain(shown).chain(frames.into_iter().map(Cue::Frame)).collect();
+    // Stable: what happens at one time keeps this order.
+    cues.sort_by_key(Cue::at);
+    cues
 }
 
 /// Sleeps until unix time `wall_us`; when that is past, lets other tasks have their turn.

@@ -1,5 +1,6 @@
 //! The ranges of a scenario's values, each refusal naming its key and the range.
 
+use crate::modbus::trouble::{TroubleKind, TroubleSpec};
 use crate::scenario::{
     CellSpec, DEVICES_MAX, LinkSpec, PeopleSpec, SKUS_MAX, SLOTS_MAX, Scenario, UnitsSpec,
 };
@@ -102,10 +103,30 @@ pub(crate) fn check(s: &Scenario) -> Check {
         if let Some(p) = bus.faults.bad() {
             return within(p, 0.0, 1.0, &key("faults"));
         }
+        for (k, trouble) in bus.trouble.iter().enumerate() {
+            self::trouble(trouble, bus.makes.len(), s.duration_s, &key(&format!("trouble[{k}]")))?;
+        }
         devices = devices.saturating_add(bus.makes.len());
     }
     need(devices <= DEVICES_MAX, "sensor", &format!("more than {DEVICES_MAX} devices"))?;
     link(&s.link)
+}
+
+fn trouble(t: &TroubleSpec, units: usize, duration_s: f64, key: &str) -> Check {
+    let k = |field: &str| format!("{key}.{field}");
+    let there = t.unit.is_none_or(|unit| (1..=units).contains(&usize::from(unit)));
+    need(there, &k("unit"), &format!("the bus has units 1 to {units}"))?;
+    within(t.per_hour, 0.0, PER_HOUR_MAX, &k("per_hour"))?;
+    need(
+        t.at_s.is_some() != (t.per_hour > 0.0),
+        &k("at_s"),
+        "exactly one of at_s and per_hour is needed",
+    )?;
+    within(t.at_s.unwrap_or(0.0), 0.0, duration_s, &k("at_s"))?;
+    within(t.for_s, 0.001, DURATION_S_MAX, &k("for_s"))?;
+    within(t.start_s, 0.0, 3_600.0, &k("start_s"))?;
+    let starts = t.kind == TroubleKind::Power || t.start_s == 0.0;
+    need(starts, &k("start_s"), "only what was switched off starts up")
 }
 
 fn planogram(s: &Scenario) -> Check {
@@ -229,4 +250,26 @@ fn link(l: &LinkSpec) -> Check {
         "link.keep_frames_max",
         "must be 1 to 10000000",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::builtin;
+
+    #[test]
+    fn troubles_that_cannot_be_are_refused_by_key() {
+        let good = builtin::load("power").unwrap();
+        let refused = |change: &dyn Fn(&mut crate::modbus::trouble::TroubleSpec)| {
+            let mut scenario = good.clone();
+            change(&mut scenario.modbus[0].trouble[1]);
+            super::check(&scenario).unwrap_err().0
+        };
+        let key = |field: &str| format!("modbus[0].trouble[1].{field}");
+        assert_eq!(refused(&|t| t.unit = Some(5)), key("unit"));
+        assert_eq!(refused(&|t| t.per_hour = 1.0), key("at_s"));
+        assert_eq!(refused(&|t| t.at_s = None), key("at_s"));
+        assert_eq!(refused(&|t| t.at_s = Some(1e9)), key("at_s"));
+        assert_eq!(refused(&|t| t.for_s = 0.0), key("for_s"));
+        assert_eq!(refused(&|t| t.start_s = 1.0), key("start_s"));
+    }
 }

@@ -1,6 +1,6 @@
 //! The part of a scenario that describes devices: cells, the air around them, sensors, and how frames travel.
 
-use crate::modbus::{Make, fault::FaultSpec};
+use crate::modbus::{Make, fault::FaultSpec, trouble::TroubleSpec};
 use serde::Deserialize;
 
 /// When a device reports a cell.
@@ -41,6 +41,9 @@ pub struct ModbusSpec {
     /// What goes wrong, for each unit.
     #[serde(default)]
     pub faults: FaultSpec,
+    /// What befalls it or its units for a while.
+    #[serde(default)]
+    pub trouble: Vec<TroubleSpec>,
 }
 
 fn baud_default() -> u32 {

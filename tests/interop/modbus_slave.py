@@ -5,6 +5,7 @@ modbus_slave.py tcp|rtu+tcp|serial WHERE UNIT...
     serial         WHERE is the path of a line
 input    {"unit": 1, "at": 6, "values": [2048, 0, 100]}   wire addresses
          {"unit": 2, "beat": 11}                          register 11 counts ten times a second; null stops it
+         {"unit": 1, "pause_ms": 120}                     every answer comes so much later
 output   ready · port N · wrote UNIT AT [VALUES]
 """
 
@@ -19,12 +20,14 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 REGISTERS = 512
 held: dict[int, dict[int, int]] = {}
 beats: dict[int, int | None] = {}
+pauses: dict[int, int] = {}
 
 
 def device(unit: int) -> SimDevice:
     held[unit] = {}
 
     async def action(function, start, address, count, registers, values):
+        await asyncio.sleep(pauses.get(unit, 0) / 1000)
         if values is not None:
             print("wrote", unit, address, json.dumps([int(v) for v in values]), flush=True)
             for i, value in enumerate(values):
@@ -45,6 +48,8 @@ async def obey() -> None:
         told = json.loads(line)
         if "beat" in told:
             beats[told["unit"]] = told["beat"]
+        elif "pause_ms" in told:
+            pauses[told["unit"]] = told["pause_ms"]
         else:
             for i, value in enumerate(told["values"]):
                 held[told["unit"]][told["at"] + i] = value

@@ -5,7 +5,7 @@
 //!   ├─ Api ── HTTP with the hub's own token
 //!   ├─ Shop ── a facility with slots, SKUs and enrolled devices
 //!   └─ Device ── one MQTT connection, packet by packet
-//!  Slaves ── Modbus transmitters by pymodbus
+//!  Shelves ── slots on Modbus transmitters;  Slaves ── the transmitters, by pymodbus and libmodbus;  SerialLine ── their line
 //! ```
 //! Nothing here shares code with the hub: binaries are run, packets come from the simulator or byte by byte. Nothing sleeps
 //! for a time that is hoped to be enough: every wait is for something that can be seen, and has a limit.
@@ -26,7 +26,9 @@ pub mod journal;
 mod leash;
 mod log;
 mod programs;
+mod serial;
 mod shared;
+mod shelves;
 mod shop;
 mod slave;
 mod victoria;
@@ -38,7 +40,9 @@ pub use device::{Answered, Device, Wire, connect_bytes};
 pub use hub::{Failed, Hub, Setup};
 pub use log::Log;
 pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};
+pub use serial::SerialLine;
 pub use shared::{Shared, hub};
+pub use shelves::{Shelves, laumas};
 pub use shop::{Exits, Login, Shop};
 pub use simulator::mqtt::packet::{Incoming, Version};
 pub use slave::Slaves;

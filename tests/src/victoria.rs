@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::wait::until;
@@ -24,7 +25,8 @@ pub struct Victoria {
     child: Child,
     address: SocketAddr,
     agent: ureq::Agent,
-    _dir: tempfile::TempDir,
+    // Removed when the server is gone.
+    dir: tempfile::TempDir,
 }
 
 impl Victoria {
@@ -43,19 +45,20 @@ impl Victoria {
     pub fn start(port: u16) -> Self {
         let dir = tempfile::Builder::new().prefix("sfvm").tempdir_in("/var/tmp").unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let child = Command::new(PROGRAM)
-            .arg(format!("-httpListenAddr={address}"))
-            .arg(format!("-storageDataPath={}", dir.path().display()))
-            .args(["-retentionPeriod=100y", "-search.latencyOffset=0s", "-search.disableCache"])
-            .args(["-memory.allowedBytes=512MB", "-search.maxSamplesPerQuery=100000000"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let victoria = Self { child, address, agent: ureq::agent(), _dir: dir };
-        until("victoria-metrics answers", || TcpStream::connect(address).ok());
-        victoria
+        let child = run(address, dir.path());
+        Self { child, address, agent: ureq::agent(), dir }
+    }
+
+    /// Ends it in order: what it took it keeps.
+    pub fn stop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again, with what it had, and waits until it answers.
+    pub fn again(&mut self) {
+        self.child = run(self.address, self.dir.path());
     }
 
     /// Its process.
@@ -85,6 +88,21 @@ impl Victoria {
         let value = answer["data"]["result"][0]["value"][1].as_str().unwrap_or("0");
         value.parse().unwrap()
     }
+}
+
+fn run(address: SocketAddr, dir: &Path) -> Child {
+    let child = Command::new(PROGRAM)
+        .arg(format!("-httpListenAddr={address}"))
+        .arg(format!("-storageDataPath={}", dir.display()))
+        .args(["-retentionPeriod=100y", "-search.latencyOffset=0s", "-search.disableCache"])
+        .args(["-memory.allowedBytes=512MB", "-search.maxSamplesPerQuery=100000000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("victoria-metrics answers", || TcpStream::connect(address).ok());
+    child
 }
 
 impl Drop for Victoria {

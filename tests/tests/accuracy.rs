@@ -387,6 +387,7 @@ fn counts_are_right_through_the_registers_of_every_make() {
         framing: BusFraming::Tcp,
         baud: 0,
         faults: simulator::modbus::fault::FaultSpec::default(),
+        trouble: Vec::new(),
     };
     let slots = SLOTS / 2;
     scenario.modbus = (0..slots.div_ceil(bus(0).slots())).map(bus).collect();

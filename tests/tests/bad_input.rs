@@ -16,11 +16,15 @@ mod common;
 mod identity;
 #[path = "bad_input/journal.rs"]
 mod journal;
+#[path = "bad_input/names.rs"]
+mod names;
 #[path = "bad_input/order.rs"]
 mod order;
 #[path = "bad_input/packets.rs"]
 mod packets;
 #[path = "bad_input/payloads.rs"]
 mod payloads;
+#[path = "bad_input/registers.rs"]
+mod registers;
 #[path = "bad_input/start.rs"]
 mod start;

@@ -7,87 +7,8 @@
     reason = "a test may panic and print"
 )]
 
-use std::process::{Child, Command, Stdio};
-
-use serde_json::{Value, json};
-use stockfold_tests::{Hub, Slaves, foreign, hub, python, until};
-
-/// Unit weight of every SKU, grams.
-const UNIT_G: u32 = 100;
-
-/// A facility whose slots stand on the cells of Modbus devices.
-struct Shelves<'a> {
-    hub: &'a Hub,
-    facility: String,
-}
-
-impl<'a> Shelves<'a> {
-    fn open(hub: &'a Hub, facility: &str) -> Self {
-        let data = json!({
-            "facilities": [{ "id": facility, "name": facility }],
-            "shelves": [{ "facility": facility, "id": "shelf", "name": "Shelf" }],
-        });
-        hub.api().post("/import", &data).good();
-        Self { hub, facility: facility.to_owned() }
-    }
-
-    /// Enrols a transmitter; each channel gets a slot and a SKU of its own, known to be empty at zero.
-    fn enrol(&self, device: &str, profile: &str, channels: &[&str]) {
-        let facility = &self.facility;
-        let slot = |c: &&str| format!("{device}-{c}");
-        let data = json!({
-            "slots": channels.iter().map(|c| json!({ "facility": facility, "id": slot(c), "shelf": "shelf" })).collect::<Vec<_>>(),
-            "skus": channels.iter().map(|c| json!({ "id": format!("{facility}-{}", slot(c)), "name": slot(c), "unit_weight_mg": UNIT_G * 1_000, "unit_sigma_mg": 500 })).collect::<Vec<_>>(),
-            "planogram": channels.iter().map(|c| json!({ "facility": facility, "slot": slot(c), "sku": format!("{facility}-{}", slot(c)), "source": "weight" })).collect::<Vec<_>>(),
-            "devices": [{
-                "facility": facility, "id": device, "name": device, "profile": profile,
-                "channels": channels.iter().map(|c| json!({ "channel": c, "slot": slot(c), "division_mg": 1_000, "noise_mg": 500, "zero_mg": 0 })).collect::<Vec<_>>(),
-            }],
-        });
-        let made = self.hub.api().post("/import", &data);
-        assert!(made.status < 300, "{:#}", made.body);
-    }
-
-    fn bus(&self, id: &str, address: &str) {
-        let new = json!({ "id": id, "facility": self.facility, "address": address });
-        self.hub.api().post("/buses", &new).good();
-    }
-
-    fn place(&self, device: &str, bus: &str, unit: u8) {
-        let path = format!("/devices/{device}/bus");
-        self.hub.api().put(&path, &json!({ "bus": bus, "unit": unit })).good();
-    }
-
-    fn quantity(&self, slot: &str) -> Option<i64> {
-        let facility = &self.facility;
-        let lines = self.hub.api().all(&format!("/stock?facility={facility}&slot={slot}"));
-        lines.first().and_then(|line| line["quantity"].as_i64())
-    }
-
-    fn shows(&self, slot: &str, quantity: i64) {
-        until(&format!("{slot} shows {quantity}"), || {
-            (self.quantity(slot) == Some(quantity)).then_some(())
-        });
-    }
-
-    fn unit(&self, bus: &str, device: &str) -> Value {
-        let bus = self.hub.api().get(&format!("/buses/{bus}")).good();
-        let units = bus["units"].as_array().unwrap();
-        units.iter().find(|unit| unit["device"] == device).cloned().unwrap_or_default()
-    }
-
-    fn open_discrepancy(&self, kind: &str) -> bool {
-        let facility = &self.facility;
-        let all = self.hub.api().all(&format!("/discrepancies?facility={facility}"));
-        all.iter().any(|d| d["kind"] == kind && d["closed_at"].is_null())
-    }
-}
-
-/// A Laumas at rest with so many units on it.
-fn laumas(units: u32) -> [u16; 3] {
-    let grams = units * UNIT_G;
-    [0x0800, (grams >> 16) as u16, grams as u16]
-}
+use serde_json::json;
+use stockfold_tests::{SerialLine, Shelves, Slaves, foreign, hub, laumas, python, until};
 
 #[test]
 fn transmitters_of_three_makes_on_one_gateway_are_counted() {
@@ -205,42 +126,13 @@ fn rtu_over_tcp_and_a_power_cycle() {
     shelves.shows("gateway-laumas-0", 9);
 }
 
-/// Two ends of a serial line.
-struct Line {
-    socat: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Line {
-    fn open(socat: &std::path::Path) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let end = |name: &str| format!("pty,raw,echo=0,link={}", dir.path().join(name).display());
-        let socat = Command::new(socat)
-            .args([end("master"), end("slave")])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        for name in ["master", "slave"] {
-            until("the line is there", || dir.path().join(name).exists().then_some(()));
-        }
-        Self { socat, dir }
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        let _ = self.socat.kill();
-        let _ = self.socat.wait();
-    }
-}
-
 #[test]
-fn several_units_on_a_serial_line_one_of_them_dead() {
+fn several_units_on_a_serial_line_one_of_them_dead_and_a_port_that_vanishes() {
     let Some(python) = python("modbus-serial") else { return };
     let Some(socat) = foreign("modbus-serial", "socat") else { return };
     let hub = hub();
-    let line = Line::open(&socat);
-    let slave = line.dir.path().join("slave");
+    let mut line = SerialLine::open(&socat);
+    let slave = line.end("slave");
     let mut slaves = Slaves::start(&python, "serial", slave.to_str().unwrap(), &[1, 2]);
     let shelves = Shelves::open(&hub, "line");
     for (device, unit, units) in [("line-a", 1, 3), ("line-b", 2, 8)] {
@@ -248,7 +140,7 @@ fn several_units_on_a_serial_line_one_of_them_dead() {
         slaves.hold(unit, 6, &laumas(units));
     }
     shelves.enrol("line-dead", "laumas-tlb", &["0"]);
-    shelves.bus("line", &format!("rtu://{}?baud=19200", line.dir.path().join("master").display()));
+    shelves.bus("line", &format!("rtu://{}?baud=19200", line.end("master").display()));
     for (device, unit) in [("line-a", 1), ("line-b", 2), ("line-dead", 9)] {
         shelves.place(device, "line", unit);
     }
@@ -262,12 +154,19 @@ fn several_units_on_a_serial_line_one_of_them_dead() {
     slaves.hold(2, 6, &laumas(6));
     shelves.shows("line-b-0", 6);
     assert_eq!(shelves.unit("line", "line-a")["garbled"], 0);
-    // The port vanishes and comes back under the same path.
+    // The port vanishes, and comes back under the same path.
     drop(slaves);
-    drop(line);
+    line.pull();
     until("the line is told as down", || {
         (hub.api().get("/buses/line").good()["up"] == false).then_some(())
     });
+    line.plug();
+    let mut slaves = Slaves::start(&python, "serial", slave.to_str().unwrap(), &[1, 2]);
+    for (unit, units) in [(1, 3), (2, 2)] {
+        slaves.hold(unit, 6, &laumas(units));
+    }
+    shelves.shows("line-b-0", 2);
+    assert_eq!(shelves.quantity("line-a-0"), Some(3));
 }
 
 #[test]

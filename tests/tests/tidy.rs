@@ -243,20 +243,24 @@ fn exceptions_for_advisories_have_an_end() {
     }
 }
 
-#[test]
-fn promises_name_tests_that_exist() {
-    let text = std::fs::read_to_string(root().join("docs/promises.md")).unwrap();
+/// Every test that a page names as `` `file` · `test` `` exists; returns how many it names.
+fn named_tests_exist(page: &str) -> usize {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
     let mut named = 0;
-    for line in text.lines().filter(|line| line.starts_with("- `")) {
-        let cells: Vec<&str> = line.split('`').collect();
-        let (file, test) = (root().join(cells[1]), cells[3]);
-        let code = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            code.contains(&format!("fn {test}(")),
-            "docs/promises.md: no test {test} in {}",
-            cells[1]
-        );
+    for pair in text.split("` · `").collect::<Vec<_>>().windows(2) {
+        let file = pair[0].rsplit('`').next().unwrap();
+        let test = pair[1].split('`').next().unwrap();
+        let code = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+        assert!(code.contains(&format!("fn {test}(")), "{page}: no test {test} in {file}");
         named += 1;
     }
-    assert!(named >= 20, "only {named} tests are named");
+    named
+}
+
+#[test]
+fn promises_and_bad_inputs_name_tests_that_exist() {
+    for (page, least) in [("docs/promises.md", 20), ("docs/specs/bad-input.md", 40)] {
+        let named = named_tests_exist(page);
+        assert!(named >= least, "{page} names only {named} tests");
+    }
 }

@@ -14,7 +14,7 @@ pub struct Need {
     package: &'static str,
     /// Directory that is there anyway.
     dir: &'static str,
-    /// Beginning of the name of a directory in it that carries a version; empty = none does.
+    /// Beginning of the name of a directory in it that carries a version or an architecture; empty = none does.
     versioned: &'static str,
     /// The file, below these.
     file: &'static str,
@@ -43,6 +43,13 @@ pub const TESTS: &[Need] = &[
     Need { package: "mosquitto-clients", dir: "/usr/bin", versioned: "", file: "mosquitto_pub" },
     Need { package: "openssl", dir: "/usr/bin", versioned: "", file: "openssl" },
     Need { package: "python3-venv", dir: "/usr/lib", versioned: "python3.", file: "ensurepip" },
+    Need { package: "mbpoll", dir: "/usr/bin", versioned: "", file: "mbpoll" },
+    Need {
+        package: "libmodbus5",
+        dir: "/usr/lib",
+        versioned: std::env::consts::ARCH,
+        file: "libmodbus.so.5",
+    },
     Need { package: "socat", dir: "/usr/bin", versioned: "", file: "socat" },
     Need { package: "rabbitmq-server", dir: "/usr/sbin", versioned: "", file: "rabbitmq-server" },
     Need { package: "sslscan", dir: "/usr/bin", versioned: "", file: "sslscan" },

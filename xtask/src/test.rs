@@ -9,17 +9,20 @@ const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 10] = [
+const BENCHES: [&str; 13] = [
     "rated",
     "ingest",
     "ingest-weight",
     "idle",
+    "devices",
     "outage",
     "broker",
     "broker-crash",
     "series",
+    "series-outage",
     "modbus",
     "modbus-line",
+    "modbus-reconnect",
 ];
 
 #[derive(clap::Args)]

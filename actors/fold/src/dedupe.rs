@@ -162,6 +162,8 @@ impl Boots {
         if self.boots.len() >= BOOTS_MAX {
             self.boots.remove(0);
         }
+        // Most devices are known by one boot, and a window is large: room for four would be three too many.
+        self.boots.reserve_exact(1);
         self.boots.push(boot);
     }
 }

@@ -30,6 +30,8 @@ pub const CONNECT_MS_MAX: u64 = 1_000;
 pub const BACKOFF_MS_MIN: u64 = 100;
 /// Longest pause before another try to connect, in milliseconds.
 pub const BACKOFF_MS_MAX: u64 = 2_500;
+/// What a gateway does that has one place for a client when a second one comes: it accepts, and closes.
+const CLOSED_UNHEARD: &str = "it accepts and closes without an answer; does it serve one client at a time, and another is connected?";
 
 /// What went wrong with a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -124,9 +126,15 @@ pub struct Link {
     context: Context,
     /// A TCP connection cannot be drained with certainty; it is dropped.
     droppable: bool,
+    /// Something was answered on it.
+    heard: bool,
 }
 
 impl Link {
+    fn new(framing: Framing, wire: Wire, context: Context, droppable: bool) -> Self {
+        Self { framing, wire, context, droppable, heard: false }
+    }
+
     /// Connects. A fresh RTU link is drained first: a gateway may still hold an answer that somebody else asked for.
     pub async fn open(address: &BusAddress) -> Result<Self, CallError> {
         let down = |error: io::Error| CallError::Down(error.to_string());
@@ -134,13 +142,19 @@ impl Link {
             BusAddress::Tcp(place) => {
                 let wire = Wire::new(Box::new(connect(place).await?), false);
                 let context = tcp::attach(wire.clone());
-                Ok(Self { framing: Framing::Tcp, wire, context, droppable: true })
+                Ok(Self::new(Framing::Tcp, wire, context, true))
             }
             BusAddress::RtuOverTcp(place, serial) => {
                 let mut wire = Wire::new(Box::new(connect(place).await?), serial.echo);
-                wire.drain(serial.silence()).await.map_err(down)?;
+                wire.drain(serial.silence()).await.map_err(|error| {
+                    if error.kind() == io::ErrorKind::InvalidData {
+                        down(error)
+                    } else {
+                        CallError::Down(CLOSED_UNHEARD.into())
+                    }
+                })?;
                 let context = rtu::attach(wire.clone());
-                Ok(Self { framing: Framing::Rtu(*serial), wire, context, droppable: true })
+                Ok(Self::new(Framing::Rtu(*serial), wire, context, true))
             }
             BusAddress::Rtu(path, serial) => {
                 let parity = match serial.parity {
@@ -157,7 +171,7 @@ impl Link {
                 let mut wire = Wire::new(Box::new(port), serial.echo);
                 wire.drain(serial.silence()).await.map_err(down)?;
                 let context = rtu::attach(wire.clone());
-                Ok(Self { framing: Framing::Rtu(*serial), wire, context, droppable: false })
+                Ok(Self::new(Framing::Rtu(*serial), wire, context, false))
             }
         }
     }
@@ -261,7 +275,7 @@ impl Link {
             wait += serial.characters(sent + expected) + serial.silence();
         }
         self.context.set_slave(Slave(unit));
-        match timeout(wait, self.context.call(request)).await {
+        let result = match timeout(wait, self.context.call(request)).await {
             Err(_) => Err(CallError::Timeout(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(exception))) => Err(CallError::Exception(ExceptionCode::into(exception))),
@@ -272,7 +286,15 @@ impl Link {
                 Err(CallError::Foreign("another function".into()))
             }
             Ok(Err(Error::Transport(error))) => Err(transport(&error)),
+        };
+        match &result {
+            Err(CallError::Down(_)) if self.droppable && !self.heard => {
+                return Err(CallError::Down(CLOSED_UNHEARD.into()));
+            }
+            Err(CallError::Down(_) | CallError::Timeout(_)) => {}
+            Ok(_) | Err(_) => self.heard = true,
         }
+        result
     }
 }
 

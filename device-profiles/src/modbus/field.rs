@@ -342,8 +342,20 @@ impl Field {
                 return Err(DecodeReject::OutOfRange(name.to_owned()));
             }
             Some(integer) => integer as f64,
-            None if self.kind == Type::F32 => f64::from(f32::from_bits(bits as u32)),
-            None => f64::from_bits(bits),
+            None => {
+                let (float, is_subnormal) = if self.kind == Type::F32 {
+                    let float = f32::from_bits(bits as u32);
+                    (f64::from(float), float.is_subnormal())
+                } else {
+                    let float = f64::from_bits(bits);
+                    (float, float.is_subnormal())
+                };
+                // Nothing measures 1e-41: that is a round number with its words swapped, and must not be taken for zero.
+                if is_subnormal {
+                    return Err(DecodeReject::OutOfRange(name.to_owned()));
+                }
+                float
+            }
         };
         let negative = match &self.negative_if {
             Some(test) => test.holds(fields, image)?,

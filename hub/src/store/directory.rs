@@ -1,5 +1,8 @@
 //! Devices and their credentials, read whole for the endpoint's cache; and those that tried and are not enrolled.
 
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::TryStreamExt as _;
 use sqlx::Row;
 
 use super::{PgStore, fault::Fault};
@@ -14,8 +17,8 @@ pub struct DeviceRow {
     pub facility: String,
     /// The facility's shard.
     pub shard: u16,
-    /// Content of its profile.
-    pub profile: String,
+    /// Content of its profile; one text for all devices that have it.
+    pub profile: Arc<str>,
     /// The device that publishes for it.
     pub gateway: Option<String>,
     /// It may not connect.
@@ -43,7 +46,7 @@ impl PgStore {
     /// Every device with its standing credentials and the newest content of its profile that its facility's journal holds: a
     /// frame must not name a profile that its fold does not know yet.
     pub async fn directory(&self) -> Result<Vec<DeviceRow>, Fault> {
-        let rows = sqlx::query(
+        let mut rows = sqlx::query(
             "SELECT d.id, d.facility, f.shard, d.gateway, d.revoked_at IS NOT NULL AS revoked,
                     coalesce((SELECT p.content FROM profile p
                               JOIN published_profile known ON known.facility = d.facility AND known.hash = p.hash
@@ -56,28 +59,30 @@ impl PgStore {
                                 AND (c.expires_at IS NULL OR c.expires_at > now())), '{}') AS certificates
              FROM device d JOIN facility f ON f.id = d.facility WHERE d.retired_at IS NULL ORDER BY d.id",
         )
-        .fetch_all(self.pool())
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let secrets: Vec<Vec<u8>> = row.try_get("secrets")?;
-                let certificates: Vec<Vec<u8>> = row.try_get("certificates")?;
-                Ok(DeviceRow {
-                    id: row.try_get("id")?,
-                    facility: row.try_get("facility")?,
-                    shard: row.try_get::<i16, _>("shard")?.unsigned_abs(),
-                    profile: row.try_get("profile")?,
-                    gateway: row.try_get("gateway")?,
-                    revoked: row.try_get("revoked")?,
-                    secrets: secrets.into_iter().filter_map(|s| s.try_into().ok()).collect(),
-                    certificates: certificates
-                        .into_iter()
-                        .filter_map(|c| c.try_into().ok().map(Fingerprint))
-                        .collect(),
-                })
-            })
-            .collect::<Result<_, sqlx::Error>>()
-            .map_err(Fault::from)
+        // One by one: rows as they come from PostgreSQL are several times what is kept of them.
+        .fetch(self.pool());
+        let (mut devices, mut profiles) = (Vec::new(), HashSet::<Arc<str>>::new());
+        while let Some(row) = rows.try_next().await? {
+            let secrets: Vec<Vec<u8>> = row.try_get("secrets")?;
+            let certificates: Vec<Vec<u8>> = row.try_get("certificates")?;
+            let text: &str = row.try_get("profile")?;
+            let profile = profiles.get(text).cloned().unwrap_or_else(|| text.into());
+            profiles.insert(Arc::clone(&profile));
+            devices.push(DeviceRow {
+                id: row.try_get("id")?,
+                facility: row.try_get("facility")?,
+                shard: row.try_get::<i16, _>("shard")?.unsigned_abs(),
+                profile,
+                gateway: row.try_get("gateway")?,
+                revoked: row.try_get("revoked")?,
+                secrets: secrets.into_iter().filter_map(|s| s.try_into().ok()).collect(),
+                certificates: certificates
+                    .into_iter()
+                    .filter_map(|c| c.try_into().ok().map(Fingerprint))
+                    .collect(),
+            });
+        }
+        Ok(devices)
     }
 
     /// Keeps a profile's content under its hash.

@@ -39,6 +39,17 @@ impl Scale {
     }
 }
 
+/// Whether a unit has power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// It has none, and says nothing.
+    Off,
+    /// It shows zero and is not stable, whatever lies on it.
+    Starting,
+    /// It measures.
+    On,
+}
+
 /// A unit on a bus.
 #[derive(Debug)]
 pub struct Bank {
@@ -48,16 +59,46 @@ pub struct Bank {
     /// Faults it has.
     pub faults: Faults,
     written: BTreeMap<u16, u16>,
+    power: Power,
+    /// When it was switched on, by the time of [`Bank::answer`]; absent until it is asked the first time after that.
+    on_ms: Option<u64>,
+    /// Its registers shall stand still.
+    sticks: bool,
     /// Registers as they were when it got stuck.
     stuck: Option<BTreeMap<u16, u16>>,
 }
 
 impl Bank {
-    /// A unit that is starting up.
+    /// A unit that was switched on at time 0 and is starting up.
     #[must_use]
     pub fn new(make: Make, faults: Faults) -> Self {
         let scales = vec![None; make.channels().len()];
-        Self { make, scales, faults, written: BTreeMap::new(), stuck: None }
+        Self {
+            make,
+            scales,
+            faults,
+            written: BTreeMap::new(),
+            power: Power::On,
+            on_ms: Some(0),
+            sticks: false,
+            stuck: None,
+        }
+    }
+
+    /// Switches its power. Without power it forgets what was written, and its counters begin again.
+    pub fn switch(&mut self, power: Power) {
+        if self.power == Power::Off && power != Power::Off {
+            self.written.clear();
+            self.stuck = None;
+            self.on_ms = None;
+        }
+        self.power = power;
+    }
+
+    /// Lets its registers stand still, or move again.
+    pub fn stick(&mut self, sticks: bool) {
+        self.sticks = sticks;
+        self.stuck = None;
     }
 
     /// Its make.
@@ -66,13 +107,20 @@ impl Bank {
         self.make
     }
 
-    /// Its answer to a request `ms` after it was switched on, and the fault that strikes it.
-    pub fn answer(&mut self, ask: &Ask, ms: u64) -> (Answer, Option<Fault>) {
-        let Some(scales) = self.scales.iter().copied().collect::<Option<Vec<Scale>>>() else {
+    /// Its answer to a request at a time, and the fault that strikes it.
+    pub fn answer(&mut self, ask: &Ask, now_ms: u64) -> (Answer, Option<Fault>) {
+        if self.power == Power::Off {
+            return (Answer::Exception(BUSY), Some(Fault::Silence));
+        }
+        let ms = now_ms.saturating_sub(*self.on_ms.get_or_insert(now_ms));
+        let Some(mut scales) = self.scales.iter().copied().collect::<Option<Vec<Scale>>>() else {
             return (Answer::Exception(BUSY), None);
         };
+        if self.power == Power::Starting {
+            scales.fill(Scale::default());
+        }
         let fault = self.faults.strike();
-        if fault == Some(Fault::Stuck) && self.stuck.is_none() {
+        if (self.sticks || fault == Some(Fault::Stuck)) && self.stuck.is_none() {
             self.stuck = Some(self.make.registers(&scales, ms));
         }
         let answer = match ask {
@@ -105,5 +153,45 @@ impl Bank {
             Some(Fault::Exception) => (Answer::Exception(BUSY), fault),
             _ => (answer, fault),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of Flintec's mass and counter, and whether it is stable.
+    fn flintec(bank: &mut Bank, ms: u64) -> Option<(u16, u16, bool)> {
+        let ask = Ask::Read { function: 3, start: 0, count: 12 };
+        match bank.answer(&ask, ms) {
+            (Answer::Words(words), None) => Some((words[5], words[11], words[7] & 4 == 0)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_power_cycle_is_silence_then_zero_then_a_counter_that_began_again() {
+        let mut bank = Bank::new(Make::FlintecFt112, Faults::none());
+        let shown = Scale { mg: 500_000, stable: true, ..Scale::default() };
+        bank.scales[0] = Some(shown);
+        assert_eq!(flintec(&mut bank, 9_000), Some((500, 90, true)));
+        bank.switch(Power::Off);
+        assert_eq!(flintec(&mut bank, 10_000), None);
+        bank.switch(Power::Starting);
+        assert_eq!(flintec(&mut bank, 20_000), Some((0, 0, false)));
+        bank.switch(Power::On);
+        assert_eq!(flintec(&mut bank, 21_000), Some((500, 10, true)));
+    }
+
+    #[test]
+    fn a_stuck_unit_repeats_itself_until_it_is_loose() {
+        let mut bank = Bank::new(Make::FlintecFt112, Faults::none());
+        bank.scales[0] = Some(Scale { mg: 500_000, stable: true, ..Scale::default() });
+        bank.stick(true);
+        assert_eq!(flintec(&mut bank, 1_000), Some((500, 10, true)));
+        bank.scales[0] = Some(Scale { mg: 300_000, stable: true, ..Scale::default() });
+        assert_eq!(flintec(&mut bank, 2_000), Some((500, 10, true)));
+        bank.stick(false);
+        assert_eq!(flintec(&mut bank, 3_000), Some((300, 30, true)));
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 /// A device's time from the end of a request to the beginning of its answer, ms.
 pub const TURNAROUND_MS: u64 = 5;
-/// Connections a bus takes at once; small gateways take no more.
+/// Connections a bus takes at once, unless said otherwise; small gateways take no more.
 pub const CONNECTIONS_MAX: usize = 4;
 
 /// The units of a bus, by address.
@@ -62,8 +62,10 @@ pub struct Served {
     pub address: SocketAddr,
     /// Requests answered.
     pub requests: Arc<AtomicU64>,
-    /// Off, it drops every connection and takes none: a power cycle.
+    /// Off, it drops every connection and takes none; whoever knocks waits in vain, also when it is on again.
     pub powered: Arc<AtomicBool>,
+    /// On, it keeps every connection and answers nothing: a cable that is pulled.
+    pub silent: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -73,25 +75,50 @@ impl Drop for Served {
     }
 }
 
-/// Serves a bus on a port that was bound before, non-blocking. Needs a runtime.
+/// Serves a bus to [`CONNECTIONS_MAX`] clients on a port that was bound before. Needs a runtime.
 ///
 /// # Errors
 /// The port cannot be used.
 pub fn serve(listener: std::net::TcpListener, framing: Framing, line: Line) -> io::Result<Served> {
+    serve_at_most(CONNECTIONS_MAX, listener, framing, line)
+}
+
+/// Serves a bus to so many clients; whoever comes beyond them is accepted and closed at once.
+///
+/// # Errors
+/// The port cannot be used.
+pub fn serve_at_most(
+    clients: usize,
+    listener: std::net::TcpListener,
+    framing: Framing,
+    line: Line,
+) -> io::Result<Served> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let address = listener.local_addr()?;
     let (requests, powered) = (Arc::<AtomicU64>::default(), Arc::new(AtomicBool::new(true)));
-    let (counted, on) = (Arc::clone(&requests), Arc::clone(&powered));
+    let silent = Arc::<AtomicBool>::default();
+    let (counted, on, quiet) = (Arc::clone(&requests), Arc::clone(&powered), Arc::clone(&silent));
     let task = tokio::spawn(async move {
         let born = Instant::now();
         // One line behind all connections: nobody is heard while another is served.
         let turn = Arc::new(tokio::sync::Mutex::new(()));
-        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(tokio::sync::Semaphore::new(clients));
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
+            let listens = !quiet.load(Relaxed);
+            let accepted = tokio::select! {
+                accepted = listener.accept(), if listens => accepted,
+                () = tokio::time::sleep(LOOK), if !listens => continue,
+                () = off(&on) => {
+                    until_on(&on).await;
+                    let knock = Duration::from_millis(1);
+                    while tokio::time::timeout(knock, listener.accept()).await.is_ok() {}
+                    continue;
+                }
+            };
+            let Ok((stream, _)) = accepted else { continue };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            if !on.load(Relaxed) || stream.set_nodelay(true).is_err() {
+            if stream.set_nodelay(true).is_err() {
                 continue;
             }
             let session = Session {
@@ -100,6 +127,7 @@ pub fn serve(listener: std::net::TcpListener, framing: Framing, line: Line) -> i
                 turn: Arc::clone(&turn),
                 requests: Arc::clone(&counted),
                 powered: Arc::clone(&on),
+                silent: Arc::clone(&quiet),
                 born,
             };
             tokio::spawn(async move {
@@ -109,7 +137,7 @@ pub fn serve(listener: std::net::TcpListener, framing: Framing, line: Line) -> i
             });
         }
     });
-    Ok(Served { address, requests, powered, task })
+    Ok(Served { address, requests, powered, silent, task })
 }
 
 struct Session {
@@ -118,6 +146,7 @@ struct Session {
     turn: Arc<tokio::sync::Mutex<()>>,
     requests: Arc<AtomicU64>,
     powered: Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
     born: Instant,
 }
 
@@ -126,6 +155,9 @@ impl Session {
         let mut bytes = Vec::with_capacity(300);
         loop {
             while let Some((header, unit, asked)) = self.take(&mut bytes) {
+                if self.silent.load(Relaxed) {
+                    continue;
+                }
                 let _turn = self.turn.lock().await;
                 // The request has arrived when its last character has.
                 tokio::time::sleep(self.framing.characters(asked.len() + 3)).await;
@@ -175,9 +207,18 @@ impl Session {
     }
 }
 
+/// Between two looks at the switch.
+const LOOK: Duration = Duration::from_millis(20);
+
 async fn off(powered: &AtomicBool) {
     while powered.load(Relaxed) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn until_on(powered: &AtomicBool) {
+    while !powered.load(Relaxed) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

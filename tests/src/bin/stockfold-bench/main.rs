@@ -7,6 +7,7 @@
 
 mod broker;
 mod crash;
+mod devices;
 mod hub;
 mod idle;
 mod ingest;
@@ -14,7 +15,9 @@ mod modbus;
 mod outage;
 mod probe;
 mod process;
+mod reconnect;
 mod series;
+mod series_outage;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -39,6 +42,8 @@ enum Command {
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
     },
+    /// Memory of devices that have spoken and are not connected.
+    Devices(devices::Args),
     /// Modbus TCP transmitters polled ten times a second.
     Modbus {
         /// Transmitters, each an endpoint of its own.
@@ -60,6 +65,8 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// Modbus endpoints that are all away at once: how soon each is read again when they are back.
+    ModbusReconnect(reconnect::Args),
     /// PostgreSQL stopped under rated load, then catch-up.
     Outage {
         /// How long it is away, in seconds.
@@ -82,6 +89,8 @@ enum Command {
     },
     /// Points written to an InfluxDB, its lag at the rated load, a day read back from PostgreSQL.
     Series(series::Args),
+    /// The InfluxDB stopped under rated load, then catch-up: does ingest notice?
+    SeriesOutage(series_outage::Args),
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -117,12 +126,15 @@ fn main() -> anyhow::Result<()> {
         Command::IngestWeight(load) => ingest::run("ingest-weight", Weight, &load, 60_000.0),
         Command::Rated(load) => ingest::run("rated", Stock, &load, 10_000.0),
         Command::Idle { connections } => idle::run(connections),
+        Command::Devices(args) => devices::run(&args),
         Command::Modbus { transmitters, seconds } => modbus::tcp(transmitters, seconds),
         Command::ModbusLine { units, baud, seconds } => modbus::line(units, baud, seconds),
+        Command::ModbusReconnect(args) => reconnect::run(&args),
         Command::Outage { away_s, rate } => outage::run(away_s, rate),
         Command::Broker(load) => broker::run(&load, 30_000.0),
         Command::BrokerCrash { kills, rate } => broker::crash(kills, rate),
         Command::Series(args) => series::run(&args),
+        Command::SeriesOutage(args) => series_outage::run(&args),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.

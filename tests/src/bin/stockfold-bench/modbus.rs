@@ -24,14 +24,14 @@ const READ_WAIT: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(3);
 
 /// A transmitter at rest with half a kilogram on it.
-fn transmitter(make: Make) -> Bank {
+pub fn transmitter(make: Make) -> Bank {
     let mut bank = Bank::new(make, Faults::none());
     bank.scales.fill(Some(Scale { mg: 500_000, stable: true, ..Scale::default() }));
     bank
 }
 
 /// Enrols transmitters, each on a slot of its own.
-fn enrol(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
+pub fn enrol(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
     let slot =
         |i: usize| json!({"facility": FACILITY, "id": format!("slot-{i}"), "shelf": "shelf"});
     let line = |i: usize| json!({"facility": FACILITY, "slot": format!("slot-{i}"), "sku": "sku", "source": "weight"});
@@ -55,20 +55,20 @@ fn enrol(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn add_bus(hub: &BenchHub, id: &str, address: &str) -> anyhow::Result<()> {
+pub fn add_bus(hub: &BenchHub, id: &str, address: &str) -> anyhow::Result<()> {
     let bus = json!({"id": id, "facility": FACILITY, "address": address});
     hub.client()?.post("/buses", &bus, None)?;
     Ok(())
 }
 
-fn place(hub: &BenchHub, device: usize, bus: &str, unit: usize) -> anyhow::Result<()> {
+pub fn place(hub: &BenchHub, device: usize, bus: &str, unit: usize) -> anyhow::Result<()> {
     let place = json!({"bus": bus, "unit": unit});
     hub.client()?.put(&format!("/devices/scale-{device}/bus"), &place)?;
     Ok(())
 }
 
 /// The hub's units, by device.
-fn units(hub: &BenchHub) -> anyhow::Result<BTreeMap<String, Value>> {
+pub fn units(hub: &BenchHub) -> anyhow::Result<BTreeMap<String, Value>> {
     let buses = hub.client()?.list("/buses")?;
     let all = buses.iter().flat_map(|bus| bus["units"].as_array().cloned().unwrap_or_default());
     Ok(all.map(|unit| (unit["device"].as_str().unwrap_or_default().to_owned(), unit)).collect())
@@ -79,7 +79,7 @@ fn sum(units: &BTreeMap<String, Value>, field: &str) -> u64 {
 }
 
 /// Waits until so many units have answered.
-fn all_read(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
+pub fn all_read(hub: &BenchHub, devices: usize) -> anyhow::Result<()> {
     let clock = WallClock::start();
     loop {
         let read = units(hub)?.values().filter(|unit| unit["polls"].as_u64() > Some(3)).count();

@@ -23,7 +23,7 @@ const DEVICES: u64 = 50;
 /// Frames a device may send at once before it is slowed down.
 const FRAMES_MAX: u64 = 8_000;
 /// Values of a frame.
-const VALUES: u64 = 10;
+pub const VALUES: u64 = 10;
 /// Frames sent before their acknowledgements are awaited.
 const WINDOW: u64 = 200;
 /// Readings of a day at 1 Hz.
@@ -90,14 +90,14 @@ struct Written {
 }
 
 /// A hub that takes sensors' readings however full the disk is: they are refused first, and that is not what is measured.
-fn start(mut env: Vec<(String, String)>) -> anyhow::Result<BenchHub> {
+pub fn start(mut env: Vec<(String, String)>) -> anyhow::Result<BenchHub> {
     for key in ["REFUSE_TELEMETRY_PERCENT", "REFUSE_PERCENT"] {
         env.push((format!("STOCKFOLD__JOURNAL__{key}"), "99".into()));
     }
     BenchHub::start_with_env(env)
 }
 
-fn api(hub: &BenchHub) -> anyhow::Result<Api> {
+pub fn api(hub: &BenchHub) -> anyhow::Result<Api> {
     let token = std::fs::read_to_string(hub.data().join("admin-token"))?;
     Ok(Api::new(&format!("http://{}", hub.http), token.trim()))
 }
@@ -209,7 +209,7 @@ fn rated(
 }
 
 /// A frame of sensors; each has a value of its own.
-fn frame(seq: u64, ts_ms: Option<i64>) -> String {
+pub fn frame(seq: u64, ts_ms: Option<i64>) -> String {
     let values: Vec<String> =
         (0..VALUES).map(|n| format!("\"v{n}\":{}.{n}", (seq * 7 + n * 13) % 1_000)).collect();
     let ts = ts_ms.map(|ms| format!("\"ts\":{ms},")).unwrap_or_default();
@@ -244,8 +244,9 @@ fn send(mqtt: std::net::SocketAddr, login: &Login, frames: u64) -> Vec<u64> {
     waits
 }
 
+/// Unix time in milliseconds.
 #[allow(clippy::disallowed_methods, reason = "devices have real clocks")]
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.ok().and_then(|now| i64::try_from(now.as_millis()).ok()).unwrap_or(0)
 }
