@@ -29,6 +29,7 @@ pub mod address;
 pub mod handle;
 pub mod health;
 pub mod link;
+pub mod prober;
 pub mod schedule;
 pub mod unit;
 pub mod wire;
