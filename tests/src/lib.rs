@@ -5,7 +5,7 @@
 //!   ├─ Api ── HTTP with the hub's own token
 //!   ├─ Shop ── a facility with slots, SKUs and enrolled devices
 //!   └─ Device ── one MQTT connection, packet by packet
-//!  Slaves ── Modbus transmitters by pymodbus
+//!  Slaves ── Modbus transmitters by pymodbus; Transmitters ── those of the simulator
 //! ```
 //! Nothing here shares code with the hub: binaries are run, packets come from the simulator or byte by byte. Nothing sleeps
 //! for a time that is hoped to be enough: every wait is for something that can be seen, and has a limit.
@@ -29,6 +29,7 @@ mod programs;
 mod shared;
 mod shop;
 mod slave;
+mod transmitters;
 mod victoria;
 mod wait;
 
@@ -42,5 +43,6 @@ pub use shared::{Shared, hub};
 pub use shop::{Exits, Login, Shop};
 pub use simulator::mqtt::packet::{Incoming, Version};
 pub use slave::Slaves;
+pub use transmitters::Transmitters;
 pub use victoria::{Victoria, free_port};
 pub use wait::{WAIT_MAX, until};

@@ -10,49 +10,13 @@
 
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, TcpListener},
     process::Command,
-    sync::{Arc, Mutex, atomic::AtomicBool, mpsc},
-    thread::JoinHandle,
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use serde_json::{Value, json};
-use simulator::modbus::{
-    Bank, Faults, Framing, Line, Make, Scale, fault::FaultSpec, serve, serve_pty,
-};
-use stockfold_tests::{Ran, Slaves, foreign, hub, python, stockfold};
-use tokio::sync::oneshot;
-
-/// A line served until this is dropped.
-struct Served {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Served {
-    fn new(framing: Framing, line: Line) -> Self {
-        let (tell, told) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            runtime.enable_all().build().unwrap().block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                let served = serve(listener, framing, line).unwrap();
-                tell.send(served.address).unwrap();
-                let _ = stopped.await;
-            });
-        });
-        Self { address: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
+use simulator::modbus::{Bank, Faults, Framing, Line, Make, Scale, fault::FaultSpec, serve_pty};
+use stockfold_tests::{Ran, Slaves, Transmitters, foreign, hub, python, stockfold};
 
 /// A unit of a make with so many grams on each of its scales, at rest.
 fn bank(make: Make, grams: i64, faults: Faults) -> Bank {
@@ -95,7 +59,7 @@ fn names(unit: &Value, count: usize) -> Vec<&str> {
 #[test]
 fn every_make_is_proposed_first_by_its_weight() {
     for (framing, scheme) in [(Framing::Tcp, "tcp"), (Framing::Rtu { baud: 0 }, "rtu+tcp")] {
-        let served = Served::new(framing, every_make(1_500));
+        let served = Transmitters::serve(framing, every_make(1_500));
         let address = format!("{scheme}://{}", served.address);
         let found = units(&[&address, "--units", "1-8", "--expect-grams", "1500"]);
         for (unit, make) in (1..).zip(Make::ALL) {
@@ -118,7 +82,7 @@ fn without_a_known_weight_the_make_is_first_or_told_as_equal() {
         (0, &[]),
         (-250, &[]),
     ] {
-        let served = Served::new(Framing::Tcp, every_make(grams));
+        let served = Transmitters::serve(Framing::Tcp, every_make(grams));
         let address = format!("tcp://{}", served.address);
         let found = units(&[&[address.as_str(), "--units", "1-7"], expected].concat());
         for (unit, make) in (1..).zip(Make::ALL) {
@@ -202,7 +166,7 @@ fn an_unknown_device_gets_a_proposal_that_reads_it() {
 
 #[test]
 fn nothing_is_written_for_a_device_that_is_known() {
-    let served = Served::new(Framing::Tcp, every_make(900));
+    let served = Transmitters::serve(Framing::Tcp, every_make(900));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("p.yaml");
     let address = format!("tcp://{}", served.address);
@@ -215,7 +179,7 @@ fn nothing_is_written_for_a_device_that_is_known() {
 
 #[test]
 fn a_line_without_anybody_and_one_that_is_not_there() {
-    let served = Served::new(Framing::Tcp, Arc::default());
+    let served = Transmitters::serve(Framing::Tcp, Arc::default());
     let address = format!("tcp://{}", served.address);
     let ran = probe(&[&address, "--units", "1-3,9", "--timeout-ms", "50"]);
     assert_eq!(ran.code, 1);
@@ -233,7 +197,7 @@ fn a_line_without_anybody_and_one_that_is_not_there() {
 fn a_unit_that_answers_only_exceptions_is_told_as_that() {
     // One that starts up says that it is busy.
     let busy = Bank::new(Make::LaumasTlb, Faults::none());
-    let served = Served::new(Framing::Tcp, one(1, busy));
+    let served = Transmitters::serve(Framing::Tcp, one(1, busy));
     let address = format!("tcp://{}", served.address);
     let found = units(&[&address, "--units", "1", "--expect-grams", "5"]);
     assert_eq!(found[&1]["state"], "refuses", "{found:#?}");
@@ -245,7 +209,7 @@ fn a_unit_that_answers_for_another_is_not_taken_for_itself() {
     for (framing, scheme) in [(Framing::Tcp, "tcp"), (Framing::Rtu { baud: 0 }, "rtu+tcp")] {
         let foreign = FaultSpec { foreign: 1.0, ..FaultSpec::default() };
         let bank = bank(Make::LaumasTlb, 1_500, Faults::new(foreign, 1, 1));
-        let served = Served::new(framing, one(3, bank));
+        let served = Transmitters::serve(framing, one(3, bank));
         let address = format!("{scheme}://{}", served.address);
         let found =
             units(&[&address, "--units", "2-4", "--expect-grams", "1500", "--timeout-ms", "100"]);
@@ -280,7 +244,7 @@ fn late_answers_are_never_taken_for_others() {
 #[test]
 fn a_line_that_the_hub_polls_is_refused() {
     let hub = hub();
-    let served = Served::new(Framing::Tcp, every_make(10));
+    let served = Transmitters::serve(Framing::Tcp, every_make(10));
     let api = hub.api();
     api.post("/facilities", &json!({ "id": "probed", "name": "Probed" })).good();
     let port = served.address.port();
@@ -300,7 +264,7 @@ fn a_line_that_the_hub_polls_is_refused() {
 #[test]
 fn mbpoll_and_the_probe_see_the_same_registers() {
     let Some(mbpoll) = foreign("probe-mbpoll", "mbpoll") else { return };
-    let served = Served::new(Framing::Tcp, every_make(1_234));
+    let served = Transmitters::serve(Framing::Tcp, every_make(1_234));
     let port = served.address.port().to_string();
     // Function 3, 32-bit integer, high word first, at address 7 of unit 1.
     let mut read = Command::new(mbpoll);
