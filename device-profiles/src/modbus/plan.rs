@@ -37,7 +37,8 @@ impl Request {
 
     /// Those of a plan's blocks that this request reads together; one when it cannot be asked for in parts.
     pub fn parts(self, blocks: &[Self]) -> Vec<Self> {
-        blocks.iter().copied().filter(|block| self.covers(*block)).collect()
+        let parts: Vec<Self> = blocks.iter().copied().filter(|block| self.covers(*block)).collect();
+        if parts.is_empty() { vec![self] } else { parts }
     }
 
     /// From the start of this to the end of another of the same table that begins no earlier.
@@ -155,4 +156,39 @@ fn merge(map: &ModbusMap, spans: &[Request]) -> Result<Vec<Request>, ProfileErro
         return Err(bad(format!("a poll takes more than {IMAGE_BLOCKS_MAX} requests")));
     }
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+
+    fn poll(fields: &str, registers: &str) -> (Vec<Request>, Vec<Request>) {
+        let text = format!(
+            "name: t\ncodec: modbus\nmodbus:\n  source: t\n  fields: {fields}\nstreams:\n  s: {{class: telemetry, dedupe: level, poll_ms: 100, registers: {registers}}}\n"
+        );
+        let poll = Profile::parse(&text).unwrap().streams["s"].poll.clone().unwrap();
+        (poll.requests, poll.blocks)
+    }
+
+    #[test]
+    fn a_merged_request_knows_its_parts() {
+        let fields = "{a: {at: 0, type: u32}, b: {at: 8, type: u16}, c: {at: 40, type: u16}, d: {table: input, at: 0, type: u16}}";
+        let (requests, blocks) = poll(fields, "[a, b, c, d]");
+        let at = |table, start, count| Request { table, start, count };
+        let (holding, input) = (Table::Holding, Table::Input);
+        assert_eq!(requests, [at(holding, 0, 9), at(holding, 40, 1), at(input, 0, 1)]);
+        assert_eq!(requests[0].parts(&blocks), [at(holding, 0, 2), at(holding, 8, 1)]);
+        assert_eq!(requests[1].parts(&blocks), [at(holding, 40, 1)]);
+        assert_eq!(requests[2].parts(&blocks), [at(input, 0, 1)]);
+        assert_eq!(at(holding, 0, 9).parts(&[]), [at(holding, 0, 9)], "of somebody else's making");
+    }
+
+    #[test]
+    fn groups_that_share_registers_are_one_part() {
+        let fields = "{sign: {at: 1, type: u16}, a: {at: 0, type: u16, negative_if: {field: sign, bit: 0}}, b: {at: 2, type: u16, negative_if: {field: sign, bit: 1}}}";
+        let (requests, blocks) = poll(fields, "[a, b]");
+        assert_eq!(requests, blocks, "read apart, the sign would come twice");
+        assert_eq!(requests.len(), 1);
+    }
 }
