@@ -202,6 +202,20 @@ fn a_unit_that_answers_only_exceptions_is_told_as_that() {
     let found = units(&[&address, "--units", "1", "--expect-grams", "5"]);
     assert_eq!(found[&1]["state"], "refuses", "{found:#?}");
     assert!(found[&1]["detail"].as_str().unwrap().contains("device busy"), "{found:#?}");
+    // One that is there and has none of the registers it is asked for.
+    let served = Transmitters::serve(Framing::Tcp, every_make(500));
+    let address = format!("tcp://{}", served.address);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("far.yaml");
+    let far = "name: far\ncodec: modbus\nmodbus:\n  source: this test\n  fields: { mass: { at: 9000, type: i32 } }\nstreams:\n  weight: { class: stock, dedupe: level, poll_ms: 100, weight: { scales: [{ mass: mass }] } }\n";
+    std::fs::write(&file, far).unwrap();
+    let args = ["--units", "1", "--expect-grams", "500", "--registers", "9000-9031", "--profile"];
+    let found = units(&[&[address.as_str()], &args[..], &[file.to_str().unwrap()]].concat());
+    let unit = &found[&1];
+    assert_eq!((&unit["state"], &unit["registers_searched"]), (&json!("answers"), &json!(0)));
+    assert_eq!(unit["candidates"][0]["verdict"], "unfit", "{unit:#}");
+    let why = unit["candidates"][0]["reasons"][0]["text"].as_str().unwrap();
+    assert!(why.contains("illegal data address"), "{why}");
 }
 
 #[test]

@@ -251,7 +251,7 @@ impl Case<'_> {
                 self.add(points, format!("the bit that says \"moving or still\" is {bit}: still"));
             }
             (None, Some(false), _) => {
-                self.add(-1, "its status says that the mass moves, and it holds still");
+                self.add(-1, "its status says that the mass moves");
             }
             (None, _, _) => {}
         }
