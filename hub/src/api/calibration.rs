@@ -379,7 +379,11 @@ pub async fn verify(api: web::Data<Api>, path: web::Path<Key>, body: Json<Verify
 /// Applies a calibration that was verified and is good: it is written and published to the fold, and the wizard ends.
 #[utoipa::path(post, path = "/api/v1/devices/{device}/cells/{channel}/calibration/apply", tag = "calibration", params(("device" = String, Path), ("channel" = String, Path)), responses((status = 201, body = Applied), (status = 202, body = Applied, description = "Written, not folded yet")))]
 pub async fn apply(api: web::Data<Api>, caller: Caller, path: web::Path<Key>) -> Answer {
-    let (cell, measured) = with(&api, &path, |wizard, _| (wizard.cell.clone(), wizard.apply()))?;
+    let calibrations = api.desk.calibrations();
+    let taken = calibrations.take(&path, HubTime(api.desk.now_us())).ok_or_else(|| none(&path))?;
+    let taken = taken.map_err(|refusal| refused(&refusal))?;
+    let cell = taken.wizard().cell.clone();
+    let measured = taken.wizard().apply();
     let (values, known_mg, check) = measured.map_err(|refusal| refused(&refusal))?;
     let new = NewCalibration {
         device: &cell.device,
@@ -391,16 +395,21 @@ pub async fn apply(api: web::Data<Api>, caller: Caller, path: web::Path<Key>) ->
         error_mg: check.error_mg(),
         principal: &caller.name,
     };
-    // While the store is away the wizard stays, so that this can be tried again.
-    let Some(applied) = api.desk.store.calibrate(new).await? else {
-        api.desk.calibrations().end(&path);
+    let written = match api.desk.store.calibrate(new).await {
+        Ok(written) => written,
+        Err(fault) => {
+            // The store is away: the wizard goes on, so that this can be tried again.
+            calibrations.put_back(taken);
+            return Err(fault.into());
+        }
+    };
+    let Some(applied) = written else {
         let detail = format!(
             "Nothing was applied: cell {} of device {} does not carry slot {} any more. Begin anew.",
             cell.channel, cell.device, cell.slot
         );
         return Err(Problem::new(StatusCode::CONFLICT, "calibration_step", detail));
     };
-    api.desk.calibrations().end(&path);
     let facility: FacilityId = id("facility", &applied.facility)?;
     let published = api.publish(&[facility]).await;
     let mut answer = if published { HttpResponse::Created() } else { HttpResponse::Accepted() };

@@ -46,6 +46,16 @@ struct Bench {
     watch: Watch,
 }
 
+/// A wizard that was taken out to be applied.
+pub struct Taken(Bench);
+
+impl Taken {
+    /// The wizard.
+    pub fn wizard(&self) -> &Wizard {
+        &self.0.wizard
+    }
+}
+
 /// The wizards under way.
 #[derive(Default)]
 pub struct Calibrations {
@@ -106,6 +116,24 @@ impl Calibrations {
         Some(step(&mut bench.wizard, &live))
     }
 
+    /// Takes the wizard of a cell out, so that what it measured is applied once; it stays when it may not be applied.
+    pub fn take(&self, key: &Key, now: HubTime) -> Option<Result<Taken, Refusal>> {
+        if let Err(refusal) = self.with(key, now, |wizard, _| wizard.apply())? {
+            return Some(Err(refusal));
+        }
+        let mut benches = self.benches.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = benches.remove(key)?;
+        self.count.store(benches.len(), Relaxed);
+        Some(Ok(Taken(taken)))
+    }
+
+    /// Puts back a wizard that could not be applied, unless another was begun meanwhile.
+    pub fn put_back(&self, Taken(bench): Taken) {
+        let mut benches = self.benches.lock().unwrap_or_else(PoisonError::into_inner);
+        benches.entry(bench.wizard.cell.key()).or_insert(bench);
+        self.count.store(benches.len(), Relaxed);
+    }
+
     /// Ends a wizard; false when there is none.
     pub fn end(&self, key: &Key) -> bool {
         let mut benches = self.benches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,5 +192,24 @@ mod tests {
         all.begin(wizard("d0", later), later).unwrap();
         assert!(all.with(&("d1".into(), "0".into()), later, |_, _| ()).is_none());
         assert!(all.end(&("d0".into(), "0".into())) && !all.end(&("d0".into(), "0".into())));
+    }
+
+    #[test]
+    fn what_was_measured_is_applied_once() {
+        let (all, now) = (Calibrations::default(), HubTime(0));
+        let key = ("d".to_owned(), "0".to_owned());
+        assert!(all.take(&key, now).is_none());
+        all.begin(wizard("d", now), now).unwrap();
+        assert_eq!(all.take(&key, now).unwrap().err(), Some(Refusal::Order("empty")));
+        let measure = |wizard: &mut Wizard, _: &Live| {
+            wizard.empty(0, now);
+            wizard.weight(500_000, 500_000, now).unwrap();
+            wizard.verify(500_000, None, now).unwrap();
+        };
+        all.with(&key, now, measure).unwrap();
+        let taken = all.take(&key, now).unwrap().unwrap_or_else(|refusal| panic!("{refusal}"));
+        assert!(all.take(&key, now).is_none(), "nobody else applies it");
+        all.put_back(taken);
+        assert!(all.take(&key, now).is_some_and(|taken| taken.is_ok()), "it may be tried again");
     }
 }
