@@ -12,7 +12,7 @@ mod bus_support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -68,7 +68,11 @@ struct Bench {
 
 /// Runs a bus with these units on the current arbiter.
 fn start(address: &str, units: &[u8]) -> Bench {
-    let profile = Arc::new(Profile::parse(PROFILE).unwrap());
+    start_with(PROFILE, address, units)
+}
+
+fn start_with(profile: &str, address: &str, units: &[u8]) -> Bench {
+    let profile = Arc::new(Profile::parse(profile).unwrap());
     let unit = |unit: &u8| UnitSpec {
         device: DeviceId::parse(&format!("unit-{unit}")).unwrap(),
         unit: *unit,
@@ -149,6 +153,91 @@ async fn always_late_answers_are_never_paired_with_another_request() {
         }
     }
     assert!(bench.handle.units[0].timeouts.load(Relaxed) > 0);
+}
+
+/// Two blocks side by side that no request can read together, and a request may grow by two.
+const NEIGHBOURS: &str = "
+name: neighbours
+codec: modbus
+modbus:
+  source: this test
+  registers_max: 6
+  timeout_ms: 200
+  fields:
+    a: {at: 0, type: i64}
+    b: {at: 4, type: i64}
+streams:
+  both: {class: telemetry, dedupe: level, poll_ms: 20, registers: [a, b]}
+";
+
+#[actix_rt::test]
+async fn a_request_that_grew_into_the_next_block_gives_a_sound_image() {
+    let grown = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&grown);
+    let (path, _) = serial(script(move |number, asked| {
+        if number == 0 {
+            return Reply::Silence;
+        }
+        if asked.address == 0 && asked.count > 4 {
+            seen.store(true, Relaxed);
+        }
+        own_addresses(asked)
+    }));
+    let mut bench = start_with(NEIGHBOURS, &format!("rtu://{path}"), &[1]);
+    let (_, _, image) = bench.frames.recv().await.unwrap();
+    assert!(grown.load(Relaxed), "the second request had the length of the unanswered one");
+    let image = Image::parse(&image).expect("blocks do not overlap");
+    let blocks: Vec<_> = image.blocks().iter().map(|b| (b.start, b.count)).collect();
+    assert_eq!(blocks, [(0, 4), (4, 4)]);
+}
+
+/// Three fields that are read in one request.
+const APART: &str = "
+name: apart
+codec: modbus
+modbus:
+  source: this test
+  timeout_ms: 200
+  fields:
+    a: {at: 0, type: u32}
+    b: {at: 8, type: u32}
+    c: {at: 16, type: u32}
+streams:
+  all: {class: telemetry, dedupe: level, poll_ms: 20, registers: [a, b, c]}
+";
+
+#[actix_rt::test]
+async fn a_block_that_is_refused_whole_is_read_in_parts_for_good() {
+    for code in 1..=3 {
+        let whole = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&whole);
+        let place = modbus_tcp(script(move |_, asked| {
+            if asked.count > 2 {
+                *counted.lock().unwrap() += 1;
+                return Reply::Exception(code);
+            }
+            own_addresses(asked)
+        }))
+        .await;
+        let mut bench = start_with(APART, &format!("tcp://{place}"), &[1]);
+        bench.frames(5).await;
+        assert_eq!(*whole.lock().unwrap(), 1, "asked whole once, exception {code}");
+        let unit = &bench.handle.units[0];
+        assert_eq!(unit.splits.load(Relaxed), 1);
+        assert_eq!(unit.exceptions.load(Relaxed), 0, "the poll itself brought its image");
+    }
+    // What is not a matter of which registers is not mended by asking for fewer.
+    let counts = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&counts);
+    let busy = modbus_tcp(script(move |_, asked| {
+        seen.lock().unwrap().push(asked.count);
+        Reply::Exception(6)
+    }))
+    .await;
+    let bench = start_with(APART, &format!("tcp://{busy}"), &[1]);
+    let answer = bench.handle.ask(Ask::Read { unit: 0, stream: "all".into() }).await;
+    assert_eq!(answer, Err(AskError::Call(CallError::Exception(6))));
+    assert!(counts.lock().unwrap().iter().all(|count| *count == 18));
 }
 
 #[actix_rt::test]

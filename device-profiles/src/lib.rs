@@ -15,6 +15,7 @@ pub mod edgex;
 pub mod ids;
 pub mod limits;
 pub mod modbus;
+pub mod probe;
 pub mod profile;
 pub mod reading;
 pub mod shipped;

@@ -19,9 +19,9 @@ use fold::{Body, Entry, Position, Principal};
 use tokio::sync::broadcast;
 
 use crate::{
-    buses::Buses, directory::Directory, downlink::Downlink, mqtt::Core, observe::Watch,
-    publish::Publisher, refusals::RefusedCounts, series::SeriesStore, store::PgStore, tap::Tap,
-    tls::Tls,
+    buses::Buses, calibration::Calibrations, directory::Directory, downlink::Downlink, mqtt::Core,
+    observe::Watch, publish::Publisher, refusals::RefusedCounts, series::SeriesStore,
+    store::PgStore, tap::Tap, tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -250,6 +250,11 @@ impl Desk {
     /// What was refused of a device before the journal since the hub started.
     pub fn refused(&self, device: &str) -> RefusedCounts {
         self.watch.ingress.refusals.of(device)
+    }
+
+    /// Calibrations under way.
+    pub fn calibrations(&self) -> &Calibrations {
+        &self.watch.ingress.calibrations
     }
 
     /// Shards there are; a new facility takes `hash(id) % shards`.

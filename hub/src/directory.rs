@@ -1,8 +1,8 @@
 //! The directory: who may connect, cached in memory so that a CONNECT asks no database.
 //!
-//! It is read whole and replaced whole, with what the profiles of the devices make of foreign topics. A device whose row changed gets a new generation: the endpoint then cuts connections
-//! that were granted under an older one, so a revoked credential, or a
-//! certificate that has expired, ends within one reload.
+//! It is read whole and replaced whole, with what the profiles of the devices make of foreign topics. A device whose row changed
+//! gets a new generation: the endpoint then cuts connections that were granted under an older one, so a revoked credential, or
+//! a certificate that has expired, ends within one reload.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

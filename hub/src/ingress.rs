@@ -19,9 +19,10 @@ use actors::{
 };
 use bytes::Bytes;
 use device_profiles::{Class, decode, ids::check_id};
-use fold::{Frame, wire};
+use fold::{Frame, HubTime, wire};
 
 use crate::{
+    calibration::Calibrations,
     directory::{Device, Directory, Unknown},
     mqtt::{
         Accepted, AuthRefusal, Grant, Hello, Inbound, Ingress, PublishRefusal, Refused, Route,
@@ -93,6 +94,8 @@ pub struct HubIngress {
     pub stats: IngressStats,
     /// What was refused of each device.
     pub refusals: Refusals,
+    /// Cells that somebody calibrates.
+    pub calibrations: Calibrations,
 }
 
 /// One connection of a device.
@@ -112,6 +115,7 @@ impl HubIngress {
             space: AtomicU8::new(Space::Plenty as u8),
             stats: IngressStats::default(),
             refusals: Refusals::default(),
+            calibrations: Calibrations::default(),
         }
     }
 
@@ -330,12 +334,10 @@ impl HubIngress {
         match decoded {
             Ok(reading) => {
                 self.stats.sound.fetch_add(1, Relaxed);
-                self.tap.take(
-                    &device.facility,
-                    device.id.as_str(),
-                    &reading,
-                    self.journal.now_us(),
-                );
+                let now_us = self.journal.now_us();
+                self.tap.take(&device.facility, device.id.as_str(), &reading, now_us);
+                let stream = device.profile.stream(stream);
+                self.calibrations.see(&device.id, stream, &reading, HubTime(now_us));
             }
             Err(_) => {
                 self.stats.unsound.fetch_add(1, Relaxed);

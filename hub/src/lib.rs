@@ -10,6 +10,7 @@
 pub mod api;
 pub mod broker;
 pub mod buses;
+pub mod calibration;
 pub mod config;
 pub mod data_dir;
 pub mod desk;

@@ -6,6 +6,7 @@
 //!   ├─ Shop ── a facility with slots, SKUs and enrolled devices
 //!   └─ Device ── one MQTT connection, packet by packet
 //!  Shelves ── slots on Modbus transmitters;  Slaves ── the transmitters, by pymodbus and libmodbus;  SerialLine ── their line
+//!  Transmitters ── those of the simulator
 //! ```
 //! Nothing here shares code with the hub: binaries are run, packets come from the simulator or byte by byte. Nothing sleeps
 //! for a time that is hoped to be enough: every wait is for something that can be seen, and has a limit.
@@ -31,6 +32,7 @@ mod shared;
 mod shelves;
 mod shop;
 mod slave;
+mod transmitters;
 mod victoria;
 mod wait;
 
@@ -46,5 +48,6 @@ pub use shelves::{Shelves, laumas};
 pub use shop::{Exits, Login, Shop};
 pub use simulator::mqtt::packet::{Incoming, Version};
 pub use slave::Slaves;
+pub use transmitters::Transmitters;
 pub use victoria::{Victoria, free_port};
 pub use wait::{WAIT_MAX, until};

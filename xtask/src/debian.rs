@@ -41,6 +41,7 @@ pub const TESTS: &[Need] = &[
     POSTGRESQL,
     Need { package: "mosquitto", dir: "/usr/sbin", versioned: "", file: "mosquitto" },
     Need { package: "mosquitto-clients", dir: "/usr/bin", versioned: "", file: "mosquitto_pub" },
+    Need { package: "mbpoll", dir: "/usr/bin", versioned: "", file: "mbpoll" },
     Need { package: "openssl", dir: "/usr/bin", versioned: "", file: "openssl" },
     Need { package: "python3-venv", dir: "/usr/lib", versioned: "python3.", file: "ensurepip" },
     Need { package: "mbpoll", dir: "/usr/bin", versioned: "", file: "mbpoll" },

@@ -1,4 +1,4 @@
-//! Calls that change stock: receipts, picks, moves, counts, adjustments, tare and calibration.
+//! Calls that change stock: receipts, picks, moves, counts, adjustments, tare and zero.
 //!
 //! A command takes effect once for each idempotency key. A rejected command leaves no trace but its event.
 
@@ -109,17 +109,7 @@ impl State {
                 self.adjust(origin, effects, slot, sku, *delta, reason)
             }
             Command::Tare { device, channel } => self.tare(origin, effects, device, channel),
-            Command::Calibrate { device, channel, zero, scale_ppm } => {
-                if !(1..=1_000_000_000).contains(scale_ppm) {
-                    return Err((Reason::BadCommand, format!("a scale of {scale_ppm} ppm")));
-                }
-                let device = self.devices.get_mut(device.as_str());
-                let cell = device.and_then(|d| d.cell_index(channel).map(|i| &mut d.cells[i]));
-                let cell =
-                    cell.ok_or_else(|| (Reason::UnknownChannel, format!("no cell {channel}")))?;
-                cell.calibrate(zero.0, *scale_ppm, origin.offset);
-                Ok(())
-            }
+            Command::Zero { slot, force } => self.zero(origin, effects, slot, *force),
         }
     }
 
@@ -197,6 +187,36 @@ impl State {
         let mut lookup = weight::Lookup { skus: &self.skus, totals: &mut self.totals };
         weight::tare(cell, slot, &mut lookup, effects, origin)
             .map_err(|reason| (reason, "wait until the shelf holds still, then tare again".into()))
+    }
+
+    /// A person says that a slot is empty. Other sources are asked first: goods that were scanned or seen there contradict.
+    fn zero(
+        &mut self,
+        origin: &Origin,
+        effects: &mut Effects,
+        slot: &SlotId,
+        force: bool,
+    ) -> Result<(), Refusal> {
+        let unknown = || (Reason::UnknownSlot, format!("no slot {slot}"));
+        let place = self.slots.get(slot.as_str()).ok_or_else(unknown)?;
+        let other = place
+            .lines
+            .iter()
+            .find(|line| line.source != Source::Weight && line.quantity > Units::ZERO);
+        if let Some(line) = other.filter(|_| !force) {
+            let detail = format!(
+                "{} of {} are in {slot}, as counted by {}: look, correct that count, or force it",
+                line.quantity,
+                line.sku,
+                line.source.as_str()
+            );
+            return Err((Reason::SlotNotEmpty, detail));
+        }
+        let (device, channel) = place
+            .cell
+            .clone()
+            .ok_or_else(|| (Reason::UnknownChannel, format!("no cell carries {slot}")))?;
+        self.tare(origin, effects, &device, &channel)
     }
 
     fn need(&self, slot: &SlotId, sku: &Sku) -> Result<(), Refusal> {

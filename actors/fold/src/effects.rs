@@ -110,6 +110,8 @@ pub enum Reason {
     UnknownChannel,
     /// The cell has not settled yet.
     CellNotSettled,
+    /// Another source says that something is in the slot.
+    SlotNotEmpty,
     /// The command's values are out of range.
     BadCommand,
     /// The idempotency key was used for another call.
@@ -152,6 +154,7 @@ impl Reason {
             Self::CountInFuture => "count_in_future",
             Self::UnknownChannel => "unknown_channel",
             Self::CellNotSettled => "cell_not_settled",
+            Self::SlotNotEmpty => "slot_not_empty",
             Self::BadCommand => "bad_command",
             Self::KeyReused => "idempotency_key_reused",
             Self::Poison => "poison",

@@ -191,6 +191,19 @@ pub enum Master {
     SlotGone(SlotId),
     /// A SKU is no longer kept.
     SkuGone(Sku),
+    /// A cell was calibrated: mass = (raw − zero) × scale.
+    Calibration {
+        /// Which device.
+        device: DeviceId,
+        /// Which of its cells.
+        channel: Channel,
+        /// The slot it carried then; on another one the calibration is not good.
+        slot: SlotId,
+        /// Raw reading of the empty slot.
+        zero: Milligrams,
+        /// Scale in millionths; 1,000,000 leaves the mass as it is.
+        scale_ppm: i64,
+    },
 }
 
 /// A slot.
@@ -357,16 +370,12 @@ pub enum Command {
         /// Which of its cells.
         channel: Channel,
     },
-    /// A cell's calibration: mass = (raw − zero) × scale.
-    Calibrate {
-        /// Which device.
-        device: DeviceId,
-        /// Which of its cells.
-        channel: Channel,
-        /// Raw reading of the empty slot.
-        zero: Milligrams,
-        /// Scale in millionths; 1,000,000 leaves the mass as it is.
-        scale_ppm: i64,
+    /// A slot is empty now: the cell under it is tared, unless another source says that something is in it.
+    Zero {
+        /// The slot.
+        slot: SlotId,
+        /// Whatever other sources say.
+        force: bool,
     },
 }
 

@@ -52,6 +52,7 @@ pub use entry::{
 pub use slot::Level;
 pub use snapshot::RestoreError;
 pub use state::State;
+pub use weight::plateau;
 
 /// Version of the rules. It covers this crate and the decoders of `device-profiles`: any change that could give other effects
 /// for the same entries raises it, and the stock actor then journals `FoldUpgraded` and writes a snapshot.

@@ -40,3 +40,5 @@ pub const COMMAND_UNITS_MAX: i64 = 10_000_000;
 pub const QUANTITY_UNITS_MAX: i64 = 1_000_000_000_000;
 /// Values in one master-data entry.
 pub const MASTER_VALUES_MAX: usize = 1_000;
+/// Largest scale of a calibration, in millionths.
+pub const SCALE_PPM_MAX: i64 = 1_000_000_000;

@@ -4,7 +4,7 @@
 //! publication was on its way: then both stay, because a quantity is the sum of its movements and what exists is somewhere.
 //! A device never goes: it is revoked and bound to nothing, so that what it sent is known again if it ever comes back.
 
-use device_profiles::{Profile, Sku, SlotId, Units};
+use device_profiles::{Channel, DeviceId, Profile, Sku, SlotId, Units, limits::MASS_MG_MAX};
 
 use crate::{
     device::Device,
@@ -12,7 +12,7 @@ use crate::{
     effects::Effects,
     entry::{DeviceSpec, LineSpec, Master, MasterEntry, SkuSpec, SlotSpec, Source},
     frame::gtin14,
-    limits::LINES_MAX,
+    limits::{LINES_MAX, SCALE_PPM_MAX},
     slot::{Line, Slot},
     state::State,
     weight,
@@ -20,7 +20,12 @@ use crate::{
 
 impl State {
     /// Takes published values once; a revision that is not newer is a repeat. False for a repeat.
-    pub(crate) fn master(&mut self, entry: &MasterEntry, effects: &mut Effects) -> bool {
+    pub(crate) fn master(
+        &mut self,
+        offset: u64,
+        entry: &MasterEntry,
+        effects: &mut Effects,
+    ) -> bool {
         if entry.revision <= self.revision {
             return false;
         }
@@ -38,6 +43,9 @@ impl State {
                 }
                 Master::SlotGone(id) => self.master_slot_gone(id, effects),
                 Master::SkuGone(sku) => self.master_sku_gone(sku, effects),
+                Master::Calibration { device, channel, slot, zero, scale_ppm } => {
+                    self.calibrated(offset, (device, channel, slot), (zero.0, *scale_ppm), effects);
+                }
             }
         }
         true
@@ -137,6 +145,39 @@ impl State {
         }
         self.skus.remove(sku.as_str());
         self.gtins.retain(|_, owner| owner != sku);
+    }
+
+    /// A cell that was bound to another slot meanwhile keeps what it has: there another zero is right.
+    ///
+    /// Zero and scale were verified just now, so the mass that the cell shows next says what is on it, better than what was
+    /// counted while somebody put weights there. Several lines cannot be told apart by a mass: they keep their counts.
+    fn calibrated(
+        &mut self,
+        offset: u64,
+        (device, channel, on): (&DeviceId, &Channel, &SlotId),
+        (zero, scale_ppm): (i64, i64),
+        effects: &mut Effects,
+    ) {
+        let Some(device) = self.devices.get_mut(device.as_str()) else { return };
+        let Some(index) = device.cell_index(channel) else { return };
+        let cell = &mut device.cells[index];
+        // What cannot be was not written by a hub; taken, it could overflow a mass.
+        let sound = (1..=SCALE_PPM_MAX).contains(&scale_ppm)
+            && zero.unsigned_abs() <= MASS_MG_MAX.unsigned_abs();
+        if cell.spec.slot != *on || !sound {
+            return;
+        }
+        cell.calibrate(zero, scale_ppm, offset);
+        let now = self.now;
+        if let Some(slot) = self.slots.get_mut(on.as_str()) {
+            let mut weighed = slot.lines.iter_mut().filter(|line| line.source == Source::Weight);
+            if let (Some(only), None) = (weighed.next(), weighed.next()) {
+                only.known = false;
+            }
+            discrepancy::close(slot, effects, now, "the cell was calibrated", |open| {
+                open.kind == discrepancy::Kind::Drift
+            });
+        }
     }
 
     fn master_device(&mut self, spec: &DeviceSpec) {

@@ -100,7 +100,7 @@ impl State {
                 }
             }
             Body::Master(master) => {
-                if !self.master(master, &mut effects) {
+                if !self.master(entry.position.offset, master, &mut effects) {
                     effects.outcome = Outcome::Duplicate;
                 }
             }

@@ -1,4 +1,5 @@
-//! Master data that goes: nothing is left of it, unless goods came in the meantime.
+//! Master data that goes: nothing is left of it, unless goods came in the meantime. And what is said of a cell: calibrations,
+//! and that it is empty.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
 mod common;
@@ -154,4 +155,111 @@ fn what_is_gone_is_gone_from_a_snapshot_too() {
     let restored = State::restore(&slices).unwrap();
     assert_eq!(restored.digest(), state.digest());
     assert!(restored.slot("slot-3").is_none());
+}
+
+fn weigh(pen: &mut Pen, state: &mut State, seq: &mut u64, grams: f64) -> Vec<Effects> {
+    (0..8)
+        .map(|_| {
+            *seq += 1;
+            pen.now += 150_000;
+            let raw = format!(
+                r#"{{"seq":{seq},"boot":"b","values":{{"g":{grams},"stable":true,"ch":"0"}}}}"#
+            );
+            state.apply(&pen.frame(device(0), "weight", &raw))
+        })
+        .collect()
+}
+
+/// A cell that shows 1000 g when it is empty and half a gram for each gram.
+fn crooked(pen: &mut Pen, state: &mut State, zero: Option<i64>) {
+    let cell = ChannelSpec {
+        channel: Channel::parse("0").unwrap(),
+        slot: slot(0),
+        division: Milligrams(1_000),
+        noise: Milligrams(500),
+        capacity: None,
+        zero: zero.map(Milligrams),
+    };
+    let spec = DeviceSpec { id: device(0), slot: None, channels: vec![cell] };
+    let line = LineSpec { sku: sku(0), source: Source::Weight, capacity: None, min: None };
+    let lines = Master::Lines { slot: slot(0), lines: vec![line] };
+    publish(pen, state, vec![lines, Master::Device(spec)]);
+}
+
+fn calibration(on: usize) -> Master {
+    Master::Calibration {
+        device: device(0),
+        channel: Channel::parse("0").unwrap(),
+        slot: slot(on),
+        zero: Milligrams(1_000_000),
+        scale_ppm: 2_000_000,
+    }
+}
+
+#[test]
+fn a_calibration_makes_masses_right_and_names_itself() {
+    let (mut pen, mut state) = bare();
+    crooked(&mut pen, &mut state, None);
+    let mut seq = 0;
+    // A unit has 100 g.
+    let shown = |units: f64| 1_000.0 + units * 50.0;
+    weigh(&mut pen, &mut state, &mut seq, shown(4.0));
+    assert_eq!(state.level("slot-0", &sku(0)).map_or(0, |l| l.quantity.0), 0, "no reference");
+    publish(&mut pen, &mut state, vec![calibration(1)]);
+    weigh(&mut pen, &mut state, &mut seq, shown(4.0));
+    assert_eq!(state.level("slot-0", &sku(0)).map_or(0, |l| l.quantity.0), 0, "another slot's");
+    publish(&mut pen, &mut state, vec![calibration(0)]);
+    let set_at = pen.offset;
+    weigh(&mut pen, &mut state, &mut seq, shown(4.0));
+    assert_eq!(state.level("slot-0", &sku(0)).unwrap().quantity, Units(4));
+    let effects = weigh(&mut pen, &mut state, &mut seq, shown(1.0));
+    assert_eq!(state.level("slot-0", &sku(0)).unwrap().quantity, Units(1));
+    let movement = effects.iter().flat_map(|e| &e.movements).next().unwrap();
+    let why = format!("{:?}", movement.why);
+    assert!(why.contains(&format!("calibration: {set_at}")), "{why}");
+}
+
+#[test]
+fn after_a_calibration_the_mass_says_what_is_there() {
+    let (mut pen, mut state) = bare();
+    crooked(&mut pen, &mut state, None);
+    let mut seq = 0;
+    // Counted as empty, a calibration weight of 400 g on it.
+    count(&mut pen, &mut state, 0, 0, 0);
+    weigh(&mut pen, &mut state, &mut seq, 1_000.0);
+    weigh(&mut pen, &mut state, &mut seq, 1_200.0);
+    publish(&mut pen, &mut state, vec![calibration(0)]);
+    weigh(&mut pen, &mut state, &mut seq, 1_200.0);
+    assert_eq!(state.level("slot-0", &sku(0)).unwrap().quantity, Units(4));
+    weigh(&mut pen, &mut state, &mut seq, 1_000.0);
+    assert_eq!(state.level("slot-0", &sku(0)).unwrap().quantity, Units(0), "it was taken off");
+}
+
+#[test]
+fn a_slot_is_zeroed_unless_another_source_says_that_it_is_not_empty() {
+    let (mut pen, mut state) = bare();
+    crooked(&mut pen, &mut state, Some(0));
+    let mut seq = 0;
+    let zero = |force| Command::Zero { slot: slot(0), force };
+    let moving = state.apply(&pen.command(None, zero(false)));
+    assert_eq!(moving.outcome, Outcome::Rejected(Reason::CellNotSettled));
+    // The platform alone; the hub takes it for goods until it is zeroed.
+    weigh(&mut pen, &mut state, &mut seq, 1_000.0);
+    assert!(state.level("slot-0", &sku(0)).unwrap().quantity.0 > 0);
+    // A line that is counted by scans says that something is there.
+    let receipt =
+        Command::Receipt { slot: Some(slot(0)), sku: sku(1), quantity: Units(3), reference: None };
+    assert_eq!(state.apply(&pen.command(None, receipt)).outcome, Outcome::Applied);
+    let refused = state.apply(&pen.command(None, zero(false)));
+    assert_eq!(refused.outcome, Outcome::Rejected(Reason::SlotNotEmpty));
+    let done = state.apply(&pen.command(None, zero(true)));
+    assert_eq!(done.outcome, Outcome::Applied);
+    assert_eq!(state.level("slot-0", &sku(0)).unwrap().quantity, Units(0));
+    assert_eq!(state.level("slot-0", &sku(1)).unwrap().quantity, Units(3), "not the cell's to say");
+    let nowhere = Command::Zero { slot: slot(9), force: true };
+    let nowhere = state.apply(&pen.command(None, nowhere));
+    assert_eq!(nowhere.outcome, Outcome::Rejected(Reason::UnknownSlot));
+    let cellless = Command::Zero { slot: slot(1), force: true };
+    let cellless = state.apply(&pen.command(None, cellless));
+    assert_eq!(cellless.outcome, Outcome::Rejected(Reason::UnknownChannel));
 }

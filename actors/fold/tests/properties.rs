@@ -16,8 +16,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use common::{Layout, Pen, default_hash, device, facility, sku, slot};
-use device_profiles::{Channel, Units};
-use fold::{Body, Command, Effects, Entry, Frame, Outcome, Principal, Source, State, wire};
+use device_profiles::{Channel, Milligrams, Units};
+use fold::{
+    Body, Command, Effects, Entry, Frame, Master, MasterEntry, Outcome, Principal, Source, State,
+    wire,
+};
 use proptest::prelude::*;
 
 /// One thing that happens.
@@ -31,6 +34,7 @@ enum Move {
     Reboot { device: usize },
     Garbage { device: usize, stream: &'static str, raw: Vec<u8> },
     Command(Command, Option<u8>),
+    Calibrate { device: usize, slot: usize, zero: i64, scale_ppm: i64 },
     Tick,
     Wait(i64),
 }
@@ -69,6 +73,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
             device: device(d),
             channel: Channel::parse("0").unwrap()
         }),
+        (place.clone(), any::<bool>())
+            .prop_map(|(s, force)| Command::Zero { slot: slot(s), force }),
     ];
     let one = prop_oneof![
         4 => (place.clone(), -5i64..6, proptest::option::of(place.clone()), place.clone())
@@ -80,10 +86,13 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => place.clone().prop_map(|device| Move::Value { device }),
         2 => (0usize..30).prop_map(|back| Move::Repeat { back }),
         1 => place.clone().prop_map(|device| Move::Reboot { device }),
-        2 => (place, prop_oneof![Just("stock"), Just("weight"), Just("x"), Just("scan")],
+        2 => (place.clone(), prop_oneof![Just("stock"), Just("weight"), Just("x"), Just("scan")],
               proptest::collection::vec(any::<u8>(), 0..60))
             .prop_map(|(device, stream, raw)| Move::Garbage { device, stream, raw }),
         2 => (command, proptest::option::of(0u8..3)).prop_map(|(c, k)| Move::Command(c, k)),
+        1 => (place.clone(), place, prop_oneof![-100_000i64..100_000, any::<i64>()],
+              prop_oneof![500_000i64..2_000_000, any::<i64>()])
+            .prop_map(|(device, slot, zero, scale_ppm)| Move::Calibrate { device, slot, zero, scale_ppm }),
         1 => Just(Move::Tick),
         3 => (0i64..40_000_000).prop_map(Move::Wait),
     ];
@@ -153,6 +162,19 @@ fn write(pen: &mut Pen, moves: &[Move]) -> Vec<Entry> {
             }
             Move::Command(command, key) => {
                 pen.command(key.map(|k| format!("key-{k}")).as_deref(), command.clone())
+            }
+            Move::Calibrate { device: at, slot: on, zero, scale_ppm } => {
+                let calibration = Master::Calibration {
+                    device: device(*at),
+                    channel: Channel::parse("0").unwrap(),
+                    slot: slot(*on),
+                    zero: Milligrams(*zero),
+                    scale_ppm: *scale_ppm,
+                };
+                // Offsets increase, and so do revisions.
+                let revision = pen.offset + 1_000;
+                let values = vec![calibration];
+                pen.write(Principal::Hub, Body::Master(MasterEntry { revision, values }))
             }
             Move::Tick => pen.write(Principal::Hub, Body::Tick),
             Move::Wait(us) => {

@@ -11,17 +11,18 @@ use std::{
     time::Duration,
 };
 
-use device_profiles::modbus::{Command, ImageWriter, ModbusMap, Request, Step};
+use device_profiles::modbus::{Command, ModbusMap, Request, Step};
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 
 use super::{
-    ASKS_MAX, BusHealth, BusSpec, Delivered, Sink, UnitHealth, UnitSpec,
-    link::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CallError, Items, Link, Write},
+    BusHealth, BusSpec, Delivered, Sink, UnitHealth, UnitSpec,
+    handle::{Ask, AskError, Asked, Handle, Inbox},
+    link::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, CallError, Link, Write},
     schedule::{Job, Next, Schedule},
-    unit::{Pulse, Shapes},
+    unit::{Pulse, Unit},
 };
 use crate::{
     guardian::{End, Policy, Status, guard},
@@ -32,126 +33,6 @@ use crate::{
 const WAIT_LOOK_MS: u64 = 50;
 /// With nothing to poll the actor still beats this often, in milliseconds.
 const IDLE_MS: u64 = 1_000;
-
-/// What a bus may be asked.
-#[derive(Debug)]
-pub enum Ask {
-    /// Poll a unit's stream now; the image is also delivered as any other.
-    Read {
-        /// The unit's index in the spec.
-        unit: usize,
-        /// Its stream.
-        stream: String,
-    },
-    /// Carry out a command of the unit's profile.
-    Command {
-        /// The unit's index in the spec.
-        unit: usize,
-        /// The command's name.
-        name: String,
-    },
-    /// Read a stretch as it is; for probing.
-    Raw {
-        /// The unit's address.
-        address: u8,
-        /// What to read.
-        request: Request,
-        /// How long it may take.
-        answer: Duration,
-    },
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
-    /// The image that was read.
-    Image(Vec<u8>),
-    /// The items that were read.
-    Items(Items),
-    /// The command was carried out and verified as far as its profile says how.
-    Done,
-}
-
-/// Why an ask was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// The bus said no, or nothing.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// There is no such unit, stream or command.
-    #[error("the device has no {0}")]
-    Unknown(String),
-    /// The command's budget for a day is used up; registers kept in EEPROM wear out.
-    #[error(
-        "{name} was done {per_day_max} times in the last 24 hours, which is all the profile allows"
-    )]
-    Budget {
-        /// The command.
-        name: String,
-        /// Its budget.
-        per_day_max: u32,
-    },
-    /// A step waited for something that did not come.
-    #[error("the device did not do it within {0} ms")]
-    NotDone(u32),
-    /// Too many asks wait.
-    #[error("the bus is busy with {ASKS_MAX} other requests; try again")]
-    Busy,
-    /// The bus was stopped or configured anew meanwhile.
-    #[error("the bus was stopped")]
-    Stopped,
-}
-
-type Reply = oneshot::Sender<Result<Asked, AskError>>;
-
-/// A bus as others hold it.
-#[derive(Clone)]
-pub struct Handle {
-    /// What it is configured as.
-    pub spec: Arc<BusSpec>,
-    /// Figures of the bus.
-    pub health: Arc<BusHealth>,
-    /// Figures of its units, in the order of the spec.
-    pub units: Arc<[UnitHealth]>,
-    asks: mpsc::Sender<(Ask, Reply)>,
-}
-
-impl Handle {
-    /// A handle and the end of it that the actor serves.
-    pub fn new(spec: BusSpec) -> (Self, Inbox) {
-        let (sender, asks) = mpsc::channel(ASKS_MAX);
-        let units = spec.units.iter().map(|_| UnitHealth::default()).collect();
-        let handle = Self { spec: Arc::new(spec), health: Arc::default(), units, asks: sender };
-        let inbox = Inbox {
-            spec: Arc::clone(&handle.spec),
-            health: Arc::clone(&handle.health),
-            units: Arc::clone(&handle.units),
-            asks,
-            done: Vec::new(),
-        };
-        (handle, inbox)
-    }
-
-    /// Asks, and waits for the answer.
-    pub async fn ask(&self, ask: Ask) -> Result<Asked, AskError> {
-        let (reply, answer) = oneshot::channel();
-        self.asks.try_send((ask, reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => AskError::Busy,
-            mpsc::error::TrySendError::Closed(_) => AskError::Stopped,
-        })?;
-        answer.await.unwrap_or(Err(AskError::Stopped))
-    }
-}
-
-/// The actor's end of a [`Handle`]; it outlives a life that fails, so that asks and budgets are not lost with it.
-pub struct Inbox {
-    spec: Arc<BusSpec>,
-    health: Arc<BusHealth>,
-    units: Arc<[UnitHealth]>,
-    asks: mpsc::Receiver<(Ask, Reply)>,
-    /// Commands carried out in the last 24 hours: unit, name, when.
-    done: Vec<(usize, String, Instant)>,
-}
 
 /// Starts a bus under a guardian on the current arbiter. It ends when the last clone of the handle is dropped.
 pub fn start<K: Sink + Clone>(
@@ -174,13 +55,11 @@ pub fn start<K: Sink + Clone>(
     (handle, status)
 }
 
-struct Unit {
+/// A unit of this bus.
+struct Member {
     spec: UnitSpec,
-    shapes: Shapes,
-    /// When a request to it last went unanswered.
-    doubt_at: Instant,
+    unit: Unit,
     pulse: Pulse,
-    asked_at: Option<Instant>,
 }
 
 /// One stream that is polled.
@@ -188,6 +67,8 @@ struct Polled {
     unit: usize,
     stream: String,
     requests: Vec<Request>,
+    /// What they were merged of.
+    blocks: Vec<Request>,
 }
 
 /// Serves a bus until its handle is dropped.
@@ -243,7 +124,7 @@ struct Bus<'a, K> {
     rng: Arc<dyn Rng>,
     health: Arc<BusHealth>,
     told: Arc<[UnitHealth]>,
-    units: Vec<Unit>,
+    units: Vec<Member>,
     polls: Vec<Polled>,
     schedule: Schedule,
     began: Instant,
@@ -263,15 +144,14 @@ impl<'a, K: Sink> Bus<'a, K> {
             for (name, stream) in &of.profile.streams {
                 let Some(poll) = &stream.poll else { continue };
                 jobs.push(Job { unit, every_us: u64::from(poll.every_ms) * 1_000 });
-                polls.push(Polled { unit, stream: name.clone(), requests: poll.requests.clone() });
+                let (requests, blocks) = (poll.requests.clone(), poll.blocks.clone());
+                polls.push(Polled { unit, stream: name.clone(), requests, blocks });
             }
         }
-        let unit = |spec: &UnitSpec| Unit {
+        let member = |spec: &UnitSpec| Member {
             spec: spec.clone(),
-            shapes: Shapes::default(),
-            doubt_at: began,
+            unit: Unit::new(spec.unit),
             pulse: Pulse::default(),
-            asked_at: None,
         };
         Self {
             spec,
@@ -279,7 +159,7 @@ impl<'a, K: Sink> Bus<'a, K> {
             rng,
             health,
             told,
-            units: spec.units.iter().map(unit).collect(),
+            units: spec.units.iter().map(member).collect(),
             schedule: Schedule::new(jobs, spec.units.len(), 0),
             polls,
             began,
@@ -350,10 +230,13 @@ impl<'a, K: Sink> Bus<'a, K> {
 
     /// Polls a stream and delivers its image.
     async fn poll(&mut self, link: &mut Option<Link>, job: usize) -> Result<(), CallError> {
-        let Some(Polled { unit, stream, requests }) = self.polls.get(job) else { return Ok(()) };
-        let (unit, stream, requests) = (*unit, stream.clone(), requests.clone());
+        let Some(Polled { unit, stream, requests, blocks }) = self.polls.get(job) else {
+            return Ok(());
+        };
+        let (unit, stream) = (*unit, stream.clone());
+        let (requests, blocks) = (requests.clone(), blocks.clone());
         let before = self.now_us();
-        let result = self.image(link, unit, &requests).await;
+        let result = self.image(link, unit, &requests, &blocks).await;
         let now = self.now_us();
         self.note(unit, Some(job), before, now, result.as_ref().err());
         let image = result?;
@@ -429,59 +312,19 @@ impl<'a, K: Sink> Bus<'a, K> {
         link: &mut Option<Link>,
         unit: usize,
         requests: &[Request],
+        blocks: &[Request],
     ) -> Result<Vec<u8>, CallError> {
-        let mut image = ImageWriter::default();
-        for request in requests {
-            let (request, items) = self.read(link, unit, *request).await?;
-            match items {
-                Items::Words(words) => image.words(request.table, request.start, &words),
-                Items::Bits(bits) => image.bits(request.table, request.start, &bits),
-            }
+        let Member { spec, unit: of, .. } = &mut self.units[unit];
+        let map = spec.profile.modbus.as_ref().ok_or_else(no_map)?;
+        let link = link.as_mut().ok_or_else(no_link)?;
+        let known = of.splits();
+        let image = of.image(link, map, requests, blocks).await;
+        if of.splits() > known {
+            let device = &spec.device;
+            tracing::info!(%device, "the device refuses registers that were read along; its fields are read one by one");
         }
-        Ok(image.finish())
-    }
-
-    /// One read, in a shape that no late answer can fit. What was read beyond the wanted stays in the image: it is what came.
-    async fn read(
-        &mut self,
-        link: &mut Option<Link>,
-        unit: usize,
-        wanted: Request,
-    ) -> Result<(Request, Items), CallError> {
-        let of = &mut self.units[unit];
-        let profile = Arc::clone(&of.spec.profile);
-        let Some(map) = &profile.modbus else { return Err(no_map()) };
-        let answer = Duration::from_millis(map.timeout_ms.into());
-        let request = match of.shapes.distinct(map, wanted) {
-            Some(request) => request,
-            None => {
-                // Every length is taken; after so long no answer can still be under way.
-                sleep_until(of.doubt_at + answer * 4).await;
-                of.shapes.forget();
-                wanted
-            }
-        };
-        of.pause(map).await;
-        let Some(link) = link else { return Err(CallError::Down("no link".into())) };
-        let result = link.read(of.spec.unit, request, answer).await;
-        of.asked_at = Some(Instant::now());
-        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        let grown = request.count > wanted.count;
-        of.shapes.note(request, &outcome);
-        if of.shapes.is_doubtful() {
-            of.doubt_at = Instant::now();
-        }
-        match result {
-            // Only the registers that were read along can be what it has not; the exception cleared the doubt.
-            Err(CallError::Exception(2 | 3)) if grown => {
-                of.pause(map).await;
-                let items = link.read(of.spec.unit, wanted, answer).await;
-                of.asked_at = Some(Instant::now());
-                of.shapes.note(wanted, &items.as_ref().map(|_| ()).map_err(Clone::clone));
-                Ok((wanted, items?))
-            }
-            result => Ok((request, result?)),
-        }
+        self.told[unit].splits.store(of.splits() as u64, Relaxed);
+        image
     }
 
     /// Makes the link usable after an error, or gives it up.
@@ -518,19 +361,15 @@ impl<'a, K: Sink> Bus<'a, K> {
         match ask {
             Ask::Read { unit, stream } => {
                 let poll = self.polls.iter().find(|p| p.unit == unit && p.stream == stream);
-                let requests =
-                    poll.ok_or(AskError::Unknown(format!("stream {stream:?}")))?.requests.clone();
+                let poll = poll.ok_or_else(|| AskError::Unknown(format!("stream {stream:?}")))?;
+                let (requests, blocks) = (poll.requests.clone(), poll.blocks.clone());
                 let before = self.now_us();
-                let result = self.image(link, unit, &requests).await;
+                let result = self.image(link, unit, &requests, &blocks).await;
                 let now = self.now_us();
                 self.note(unit, None, before, now, result.as_ref().err());
                 let image = result?;
                 self.deliver(unit, &stream, image.clone(), now);
                 Ok(Asked::Image(image))
-            }
-            Ask::Raw { address, request, answer } => {
-                let link = link.as_mut().ok_or_else(|| CallError::Down("no link".into()))?;
-                Ok(Asked::Items(link.read(address, request, answer).await?))
             }
             Ask::Command { unit, name } => {
                 let of =
@@ -569,15 +408,14 @@ impl<'a, K: Sink> Bus<'a, K> {
         map: &ModbusMap,
         command: &Command,
     ) -> Result<(), AskError> {
-        let answer = Duration::from_millis(map.timeout_ms.into());
         for step in &command.steps {
             match step {
                 Step::Pause(ms) => sleep(Duration::from_millis((*ms).into())).await,
                 Step::Write { at, values } => {
-                    self.write(link, unit, map, Write::Words(*at, values), answer).await?;
+                    self.write(link, unit, map, Write::Words(*at, values)).await?;
                 }
                 Step::Coil { at, on } => {
-                    self.write(link, unit, map, Write::Coil(*at, *on), answer).await?;
+                    self.write(link, unit, map, Write::Coil(*at, *on)).await?;
                 }
                 Step::Wait { test, within_ms } => {
                     let until = Instant::now() + Duration::from_millis((*within_ms).into());
@@ -588,7 +426,7 @@ impl<'a, K: Sink> Bus<'a, K> {
                         count: field.kind.registers(),
                     };
                     loop {
-                        let image = self.image(link, unit, &[request]).await?;
+                        let image = self.image(link, unit, &[request], &[]).await?;
                         let parsed = device_profiles::modbus::Image::parse(&image);
                         let holds =
                             parsed.is_ok_and(|image| test.holds(&map.fields, &image) == Ok(true));
@@ -612,24 +450,14 @@ impl<'a, K: Sink> Bus<'a, K> {
         unit: usize,
         map: &ModbusMap,
         write: Write<'_>,
-        answer: Duration,
     ) -> Result<(), CallError> {
-        let of = &mut self.units[unit];
-        of.pause(map).await;
-        let link = link.as_mut().ok_or_else(|| CallError::Down("no link".into()))?;
-        let result = link.write(of.spec.unit, write, answer).await;
-        of.asked_at = Some(Instant::now());
-        result
+        let link = link.as_mut().ok_or_else(no_link)?;
+        self.units[unit].unit.write(link, map, write).await
     }
 }
 
-impl Unit {
-    /// Leaves the device alone for as long as its profile asks.
-    async fn pause(&self, map: &ModbusMap) {
-        if let (Some(asked), gap @ 1..) = (self.asked_at, map.min_gap_ms) {
-            sleep_until(asked + Duration::from_millis(gap.into())).await;
-        }
-    }
+fn no_link() -> CallError {
+    CallError::Down("no link".into())
 }
 
 fn no_map() -> CallError {

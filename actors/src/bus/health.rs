@@ -43,6 +43,8 @@ pub struct UnitHealth {
     pub exceptions: AtomicU64,
     /// Answers that were not to the request, or of another length.
     pub garbled: AtomicU64,
+    /// Merged requests that it refused and that are asked for in parts since.
+    pub splits: AtomicU64,
     /// The last request to it failed.
     pub failing: AtomicBool,
     /// It was set aside; tried from time to time.

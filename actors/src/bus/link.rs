@@ -104,6 +104,16 @@ pub enum Items {
     Bits(Vec<bool>),
 }
 
+impl Items {
+    /// Keeps the first so many.
+    pub fn truncate(&mut self, count: usize) {
+        match self {
+            Self::Words(words) => words.truncate(count),
+            Self::Bits(bits) => bits.truncate(count),
+        }
+    }
+}
+
 /// A write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write<'a> {

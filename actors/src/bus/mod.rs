@@ -1,9 +1,10 @@
 //! Buses: one actor owns each Modbus TCP endpoint, RS-485 line or gateway, and nobody else talks on it.
 //!
 //! ```text
-//!  commands ─┐                      ┌─ address   where the bus is
-//!  read now ─┼─► actor ── schedule ─┤  link      one connection; poisoned by any timeout or error
-//!  polls  ───┘     │     (pure)     └─ wire      bytes: silence, echo, what was drained
+//!  commands ─┐  handle              ┌─ address   where the bus is
+//!  read now ─┼─► actor ── schedule ─┤  unit      one device: lengths that cannot be mistaken, what it refuses
+//!  polls  ───┘     │     (pure)     │  link      one connection; poisoned by any timeout or error
+//!                  │                └─ wire      bytes: silence, echo, what was drained
 //!                  ▼
 //!          register image ─► Sink (journal) · health (API, metrics)
 //! ```
@@ -25,8 +26,10 @@
 
 pub mod actor;
 pub mod address;
+pub mod handle;
 pub mod health;
 pub mod link;
+pub mod prober;
 pub mod schedule;
 pub mod unit;
 pub mod wire;
@@ -35,8 +38,9 @@ use std::sync::Arc;
 
 use device_profiles::{DeviceId, Profile};
 
-pub use actor::{Ask, AskError, Asked, Handle, start};
-pub use address::{BusAddress, Serial};
+pub use actor::start;
+pub use address::{BusAddress, Parity, Serial};
+pub use handle::{Ask, AskError, Asked, Handle};
 pub use health::{BusHealth, UnitHealth};
 
 /// Asks (commands and reads) that may wait for a bus.

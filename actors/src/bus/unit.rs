@@ -1,13 +1,20 @@
-//! A unit as the bus actor knows it: shapes of requests that cannot be mistaken, and a heartbeat that must move.
+//! A unit as a master knows it: shapes of requests that cannot be mistaken, requests it refuses whole, and a heartbeat that must
+//! move.
+//!
+//! A request may grow so that a late answer cannot fit it ([`Shapes`]); what was read along is thrown away, because the next
+//! block of the same poll may read it too, and an image tells each register once. A request that was merged of several blocks
+//! and is refused with exception 1, 2 or 3 is asked for block by block from then on, as long as the unit is known: the
+//! registers between the blocks, or so many at once, are what it will not give.
 
 use std::time::Duration;
 
 use device_profiles::{
     Profile,
-    modbus::{Image, ModbusMap, Request, Table},
+    modbus::{Image, ImageWriter, ModbusMap, Request, Table},
 };
+use tokio::time::{Instant, sleep_until};
 
-use super::link::CallError;
+use super::link::{CallError, Items, Link, Write};
 
 /// Unanswered requests of a unit that are remembered. More of one length cannot be told apart, so the unit rests for as long as
 /// a late answer may take.
@@ -73,6 +80,146 @@ impl Shapes {
 /// What an answer shows of the request it belongs to: the table, and its length as sent.
 fn shape(Request { table, count, .. }: Request) -> (Table, u16) {
     (table, if table.is_bits() { count.div_ceil(8) } else { count })
+}
+
+/// A unit that is being asked.
+#[derive(Debug)]
+pub struct Unit {
+    address: u8,
+    shapes: Shapes,
+    /// When a request to it last went unanswered.
+    doubt_at: Instant,
+    asked_at: Option<Instant>,
+    /// Merged requests that it refused; asked for in parts.
+    refused: Vec<Request>,
+}
+
+impl Unit {
+    /// A unit nothing is known of.
+    pub fn new(address: u8) -> Self {
+        Self {
+            address,
+            shapes: Shapes::default(),
+            doubt_at: Instant::now(),
+            asked_at: None,
+            refused: Vec::new(),
+        }
+    }
+
+    /// Its address on the bus.
+    pub fn address(&self) -> u8 {
+        self.address
+    }
+
+    /// How many merged requests it refused, each of which is asked for in parts since.
+    pub fn splits(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Reads requests into one image. `blocks` are what they were merged of.
+    pub async fn image(
+        &mut self,
+        link: &mut Link,
+        map: &ModbusMap,
+        requests: &[Request],
+        blocks: &[Request],
+    ) -> Result<Vec<u8>, CallError> {
+        let mut image = ImageWriter::default();
+        for request in requests {
+            if !self.refused.contains(request) {
+                match self.read(link, map, *request).await {
+                    Ok(items) => {
+                        keep(&mut image, *request, items);
+                        continue;
+                    }
+                    Err(CallError::Exception(1..=3)) if request.parts(blocks).len() > 1 => {
+                        self.refused.push(*request);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            for part in request.parts(blocks) {
+                let items = self.read(link, map, part).await?;
+                keep(&mut image, part, items);
+            }
+        }
+        Ok(image.finish())
+    }
+
+    /// One read, in a shape that no late answer can fit. As many items as are wanted come back.
+    pub async fn read(
+        &mut self,
+        link: &mut Link,
+        map: &ModbusMap,
+        wanted: Request,
+    ) -> Result<Items, CallError> {
+        let request = match self.shapes.distinct(map, wanted) {
+            Some(request) => request,
+            None => {
+                // Every length is taken; after so long no answer can still be under way.
+                sleep_until(self.doubt_at + answer(map) * 4).await;
+                self.shapes.forget();
+                wanted
+            }
+        };
+        let grown = request.count > wanted.count;
+        match self.call(link, map, request).await {
+            // Only the registers that were read along can be what it has not; the exception cleared the doubt.
+            Err(CallError::Exception(2 | 3)) if grown => self.call(link, map, wanted).await,
+            Ok(mut items) => {
+                items.truncate(wanted.count.into());
+                Ok(items)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn call(
+        &mut self,
+        link: &mut Link,
+        map: &ModbusMap,
+        request: Request,
+    ) -> Result<Items, CallError> {
+        self.pause(map).await;
+        let result = link.read(self.address, request, answer(map)).await;
+        self.asked_at = Some(Instant::now());
+        self.shapes.note(request, &result.as_ref().map(|_| ()).map_err(Clone::clone));
+        if self.shapes.is_doubtful() {
+            self.doubt_at = Instant::now();
+        }
+        result
+    }
+
+    /// Writes.
+    pub async fn write(
+        &mut self,
+        link: &mut Link,
+        map: &ModbusMap,
+        write: Write<'_>,
+    ) -> Result<(), CallError> {
+        self.pause(map).await;
+        let result = link.write(self.address, write, answer(map)).await;
+        self.asked_at = Some(Instant::now());
+        result
+    }
+
+    /// Leaves the device alone for as long as its profile asks.
+    async fn pause(&self, map: &ModbusMap) {
+        if let (Some(asked), gap @ 1..) = (self.asked_at, map.min_gap_ms) {
+            sleep_until(asked + Duration::from_millis(gap.into())).await;
+        }
+    }
+}
+
+fn answer(map: &ModbusMap) -> Duration {
+    Duration::from_millis(map.timeout_ms.into())
+}
+
+fn keep(image: &mut ImageWriter, request: Request, items: Items) {
+    match items {
+        Items::Words(words) => image.words(request.table, request.start, &words),
+        Items::Bits(bits) => image.bits(request.table, request.start, &bits),
+    }
 }
 
 /// Watches the heartbeat counter of a unit.

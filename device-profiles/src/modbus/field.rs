@@ -308,8 +308,9 @@ impl Field {
         }
         let mut words = [0; 4];
         let words = words.get_mut(..usize::from(self.kind.registers()))?;
-        for (address, word) in (self.at..).zip(words.iter_mut()) {
-            *word = image.word(self.table, address)?;
+        // An open range would step beyond the last address of a table.
+        for (i, word) in (0..).zip(words.iter_mut()) {
+            *word = image.word(self.table, self.at.checked_add(i)?)?;
         }
         Some(self.order.join(words))
     }
@@ -396,6 +397,16 @@ mod tests {
             assert_eq!(order.join(&words), 0x0A0B_0C0D, "{order:?}");
         }
         assert_eq!(Order::Cdab.join(&[1, 2, 3, 4]), 0x0004_0003_0002_0001);
+    }
+
+    #[test]
+    fn the_last_register_of_a_table_is_read() {
+        let text = serde_saphyr::from_str::<FieldText>("{at: 65535, type: u16}").unwrap();
+        let field = text.compile(0, Order::Abcd).unwrap();
+        let mut image = crate::modbus::ImageWriter::default();
+        image.words(Table::Holding, 65_535, &[7]);
+        let image = image.finish();
+        assert_eq!(field.bits(&Image::parse(&image).unwrap()), Some(7));
     }
 
     #[test]

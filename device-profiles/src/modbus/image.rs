@@ -7,7 +7,7 @@
 //! data    registers: count × 2 bytes as they came; bits: ⌈count/8⌉ bytes, lowest address in bit 0
 //! ```
 //!
-//! All numbers are big-endian, as on the wire. A block is exactly one response; blocks of a table never overlap.
+//! All numbers are big-endian, as on the wire. A block is one response as far as it was wanted; blocks of a table never overlap.
 
 use serde::Deserialize;
 

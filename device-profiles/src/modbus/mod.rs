@@ -32,7 +32,7 @@ use crate::{
 pub use command::{Command, Step};
 pub use field::{Field, FieldText, Order, Test, TestText, Type};
 pub use image::{Image, ImageWriter, Table};
-pub use plan::{Request, plan};
+pub use plan::{Plan, Request, plan};
 
 /// Most registers one request may ask for, by the protocol (function codes 3 and 4).
 pub const REGISTERS_MAX: u16 = 125;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     codec::json::Pointer,
     limits::{POLL_MS_MAX, POLL_MS_MIN, VALUES_DEPTH_MAX},
-    modbus::{ModbusMap, Request, plan},
+    modbus::{ModbusMap, Plan, Request, plan},
 };
 
 /// One stream of a profile.
@@ -38,6 +38,8 @@ pub struct Poll {
     pub every_ms: u32,
     /// What is read, in this order.
     pub requests: Vec<Request>,
+    /// What the requests were merged of; see [`Request::parts`].
+    pub blocks: Vec<Request>,
 }
 
 /// What a stream carries.
@@ -220,7 +222,8 @@ impl StreamText {
                 return Err(invalid(format!("poll_ms must be {POLL_MS_MIN} to {POLL_MS_MAX}")));
             }
             (Some(map), Some(every_ms)) => {
-                Some(Poll { every_ms, requests: plan(map, &groups(&kind, map))? })
+                let Plan { requests, blocks } = plan(map, &groups(&kind, map))?;
+                Some(Poll { every_ms, requests, blocks })
             }
         };
         Ok(Stream { class, dedupe, kind, poll })

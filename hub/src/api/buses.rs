@@ -91,6 +91,8 @@ pub struct UnitState {
     exceptions: u64,
     /// Answers that were not to the request.
     garbled: u64,
+    /// Requests that it refused whole and that are made in parts since.
+    splits: u64,
     /// What went wrong last; empty when nothing did.
     last_error: String,
 }
@@ -127,6 +129,7 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
             timeouts: told.timeouts.load(Relaxed),
             exceptions: told.exceptions.load(Relaxed),
             garbled: told.garbled.load(Relaxed),
+            splits: told.splits.load(Relaxed),
             last_error: told.error(),
         }
     };

@@ -117,6 +117,15 @@ pub struct Tare {
     channel: Channel,
 }
 
+/// A slot is empty now.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Zero {
+    /// Whatever other sources say is in it.
+    #[serde(default)]
+    force: bool,
+}
+
 /// What a call did.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Done {
@@ -210,6 +219,21 @@ pub async fn tare(
     let (facility, device) = path.into_inner();
     let device: DeviceId = id("device", &device)?;
     let command = Command::Tare { device, channel: body.0.channel };
+    Call { api: &api, caller, key: key.0, facility: id("facility", &facility)? }.make(command).await
+}
+
+/// Declares that a slot is empty now: what its cell shows is its new zero. Refused when another source says that something is
+/// in it, unless forced.
+#[utoipa::path(post, path = "/api/v1/facilities/{facility}/slots/{slot}/zero", tag = "stock changes", params(("facility" = String, Path), ("slot" = String, Path), ("Idempotency-Key" = String, Header)), request_body = Zero, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
+pub async fn zero(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<(String, String)>,
+    body: Json<Zero>,
+) -> Answer {
+    let (facility, slot) = path.into_inner();
+    let command = Command::Zero { slot: id("slot", &slot)?, force: body.0.force };
     Call { api: &api, caller, key: key.0, facility: id("facility", &facility)? }.make(command).await
 }
 
@@ -368,7 +392,7 @@ fn check_texts(command: &Command) -> Result<(), Problem> {
         Command::Move { .. }
         | Command::Count { .. }
         | Command::Tare { .. }
-        | Command::Calibrate { .. } => {
+        | Command::Zero { .. } => {
             return Ok(());
         }
     };

@@ -91,6 +91,10 @@ pub struct Calibration {
     scale_ppm: i64,
     /// The entry that set it; nothing when it came with the device's enrolment.
     position: Option<String>,
+    /// Who set it, while that entry is kept.
+    set_by: Option<String>,
+    /// When it was set, while that entry is kept.
+    set_at: Option<When>,
 }
 
 /// Explains a movement.
@@ -125,7 +129,7 @@ pub async fn explain(
         });
     }
     Ok(HttpResponse::Ok().json(Explanation {
-        calibration: calibration(&rule, name.position),
+        calibration: calibration(&api, &rule, name.position, &facility).await?,
         narrative: narrative(&movement, Some(&rule)),
         unit_weight_used_mg: rule["unit_mg"].as_i64(),
         fold_version: movement.fold_version,
@@ -295,12 +299,34 @@ fn measurement(measurement: &Measurement) -> Value {
     }
 }
 
-fn calibration(rule: &Value, at: Position) -> Option<Calibration> {
-    let set_by = rule["calibration"].as_u64().unwrap_or(0);
-    Some(Calibration {
-        channel: rule["channel"].as_str()?.to_owned(),
-        zero_mg: rule["zero_mg"].as_i64()?,
-        scale_ppm: rule["scale_ppm"].as_i64()?,
-        position: (set_by > 0).then(|| Position { offset: set_by, ..at }.to_string()),
-    })
+/// The calibration that a rule names, and who set it.
+async fn calibration(
+    api: &Api,
+    rule: &Value,
+    at: Position,
+    facility: &FacilityId,
+) -> Result<Option<Calibration>, Problem> {
+    let (Some(channel), Some(zero_mg), Some(scale_ppm)) =
+        (rule["channel"].as_str(), rule["zero_mg"].as_i64(), rule["scale_ppm"].as_i64())
+    else {
+        return Ok(None);
+    };
+    let offset = rule["calibration"].as_u64().filter(|offset| *offset > 0);
+    let set = match offset {
+        Some(offset) => entries(api, at, &[offset], facility).await?.pop(),
+        None => None,
+    };
+    let (position, entry) = set.unzip();
+    let told = match entry.flatten() {
+        Some(entry) => Some(tell(api, &entry).await?),
+        None => None,
+    };
+    Ok(Some(Calibration {
+        channel: channel.to_owned(),
+        zero_mg,
+        scale_ppm,
+        position: position.map(|position| position.to_string()),
+        set_by: told.as_ref().and_then(|told| told.principal.clone()),
+        set_at: told.and_then(|told| told.received_at),
+    }))
 }

@@ -15,6 +15,7 @@
 mod accounts;
 pub mod auth;
 mod buses;
+mod calibration;
 mod certificates;
 mod commands;
 mod devices;

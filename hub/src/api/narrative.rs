@@ -108,6 +108,14 @@ fn plateau(why: &Value, delta: i64) -> Vec<String> {
             grams(unit)
         )),
     }
+    let scale = number("scale_ppm");
+    if number("calibration") > 0 || !matches!(scale, 0 | 1_000_000) {
+        told.push(format!(
+            "A mass here is what the cell shows less its zero of {}, times {}: its calibration.",
+            grams(number("zero_mg")),
+            scale as f64 / 1_000_000.0
+        ));
+    }
     let posterior = why["posterior"].as_f64().unwrap_or(0.0) * 100.0;
     let next = why["runner_up"]
         .as_array()
@@ -179,6 +187,17 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part} is not in: {told}");
         }
+    }
+
+    #[test]
+    fn a_calibration_is_told() {
+        let why = serde_json::json!({
+            "rule": "first_plateau", "channel": "0", "before_mg": null, "after_mg": 400_000, "unit_mg": 100_000,
+            "sigma_mg": 500, "residual_mg": 0, "samples": 4, "posterior": 1.0, "runner_up": null,
+            "absolute": 4, "zero_mg": 1_200_000, "scale_ppm": 2_000_000, "calibration": 4_096,
+        });
+        let told = narrative(&movement("weight", Some("scale")), Some(&why)).join(" ");
+        assert!(told.contains("less its zero of 1200 g, times 2"), "{told}");
     }
 
     #[test]

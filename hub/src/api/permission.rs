@@ -13,11 +13,11 @@ pub enum Permission {
     MasterWrite,
     /// Read devices, their readings and accounts.
     DevicesRead,
-    /// Enrol, revoke, enable and remove devices, make and revoke their credentials.
+    /// Enrol, revoke, enable, calibrate and remove devices, make and revoke their credentials.
     DevicesWrite,
     /// Read levels, movements, discrepancies and evidence.
     StockRead,
-    /// Receive, pick, move, count, adjust, tare.
+    /// Receive, pick, move, count, adjust, tare, zero.
     StockChange,
     /// Read the metrics.
     MetricsRead,

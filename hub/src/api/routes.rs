@@ -6,8 +6,8 @@
 use actix_web::{http::Method, web};
 
 use super::{
-    accounts, buses, certificates, commands, devices, downlink, explain, master, outside, page,
-    permission::Permission, profiles, readings, removal, stock,
+    accounts, buses, calibration, certificates, commands, devices, downlink, explain, master,
+    outside, page, permission::Permission, profiles, readings, removal, stock,
 };
 use crate::feed::live;
 
@@ -105,6 +105,15 @@ routes! {
     POST "/api/v1/devices/{device}/commands/{command}" DevicesWrite downlink::post
     GET  "/api/v1/devices/{device}/commands" DevicesRead downlink::list
 
+    POST "/api/v1/devices/{device}/cells/{channel}/calibration" DevicesWrite calibration::begin
+    GET  "/api/v1/devices/{device}/cells/{channel}/calibration" DevicesRead calibration::get
+    DELETE "/api/v1/devices/{device}/cells/{channel}/calibration" DevicesWrite calibration::delete
+    POST "/api/v1/devices/{device}/cells/{channel}/calibration/empty" DevicesWrite calibration::empty
+    POST "/api/v1/devices/{device}/cells/{channel}/calibration/weight" DevicesWrite calibration::weight
+    POST "/api/v1/devices/{device}/cells/{channel}/calibration/verify" DevicesWrite calibration::verify
+    POST "/api/v1/devices/{device}/cells/{channel}/calibration/apply" DevicesWrite calibration::apply
+    GET  "/api/v1/devices/{device}/cells/{channel}/calibrations" DevicesRead calibration::list
+
     GET  "/api/v1/stock" StockRead stock::list
     GET  "/api/v1/movements" StockRead stock::movements
     GET  "/api/v1/movements/{id}" StockRead stock::movement
@@ -121,4 +130,5 @@ routes! {
     POST "/api/v1/facilities/{facility}/counts" StockChange commands::count
     POST "/api/v1/facilities/{facility}/adjustments" StockChange commands::adjustment
     POST "/api/v1/facilities/{facility}/devices/{device}/tare" StockChange commands::tare
+    POST "/api/v1/facilities/{facility}/slots/{slot}/zero" StockChange commands::zero
 }

@@ -1,4 +1,4 @@
-//! `stockfold device`: devices of a running hub, through its own API.
+//! `stockfold device`: devices of a running hub, through its own API; and a probe of lines that no hub polls yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,11 +14,22 @@ use device_profiles::{Profile, TopicPattern};
 use hub::{config::Config, data_dir::token_file, ingress::TOPIC_ROOT, tls::authority::DEVICE_DAYS};
 use serde_json::{Value, json};
 
-use super::acl::{self, Clients, Format};
+use super::{
+    acl::{self, Clients, Format},
+    probe::{ProbeArgs, probe},
+};
 
 /// What can be done with devices.
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
+    #[command(flatten)]
+    OfHub(HubCommand),
+    Probe(Box<ProbeArgs>),
+}
+
+/// What a running hub does with its devices.
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
     /// List enrolled devices.
     List {
         /// Only those of this facility.
@@ -119,14 +130,15 @@ pub enum DeviceCommand {
 }
 
 /// The API of the hub on this machine.
-struct Hub {
+pub struct Hub {
     base: String,
     token: String,
     agent: ureq::Agent,
 }
 
 impl Hub {
-    fn of(config: &Config) -> anyhow::Result<Self> {
+    /// The hub of this configuration, by the token in its data directory.
+    pub fn of(config: &Config) -> anyhow::Result<Self> {
         let file = token_file(&config.data_dir());
         let token = std::fs::read_to_string(&file).with_context(|| {
             format!("cannot read the token {}; name the hub's --data-dir", file.display())
@@ -185,7 +197,7 @@ impl Hub {
     }
 
     /// Every item of a list.
-    fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+    pub fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -209,9 +221,16 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 
 /// Carries it out.
 pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCode> {
-    let hub = Hub::of(config)?;
     match command {
-        DeviceCommand::List { facility } => {
+        DeviceCommand::OfHub(command) => of_hub(&Hub::of(config)?, command),
+        // A line is probed without a hub.
+        DeviceCommand::Probe(args) => probe(config, &args),
+    }
+}
+
+fn of_hub(hub: &Hub, command: HubCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        HubCommand::List { facility } => {
             let path = facility.map_or("/devices".to_owned(), |f| format!("/devices?facility={f}"));
             println!("{:<32} {:<20} {:<16} {:<8} name", "device", "facility", "profile", "state");
             for d in hub.all(&path)? {
@@ -225,8 +244,8 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
                 );
             }
         }
-        DeviceCommand::Show { id } => show(&hub, &id)?,
-        DeviceCommand::Seen => {
+        HubCommand::Show { id } => show(hub, &id)?,
+        HubCommand::Seen => {
             println!("{:<32} {:<24} {:<28} reason", "name", "from", "last");
             for d in hub.all("/devices/seen")? {
                 println!(
@@ -238,7 +257,7 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
                 );
             }
         }
-        DeviceCommand::Enrol { id, facility, profile, slot, gateway } => {
+        HubCommand::Enrol { id, facility, profile, slot, gateway } => {
             let mut body = json!({ "id": id, "facility": facility, "profile": profile });
             if let Some(slot) = slot {
                 body["slot"] = slot.into();
@@ -251,21 +270,21 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
                 }
                 None => {
                     hub.post("/devices", &body)?;
-                    credential(&hub, &id)?;
+                    credential(hub, &id)?;
                 }
             }
         }
-        DeviceCommand::Credential { id } => credential(&hub, &id)?,
-        DeviceCommand::Acl { format: Format::Mosquitto, out } => {
+        HubCommand::Credential { id } => credential(hub, &id)?,
+        HubCommand::Acl { format: Format::Mosquitto, out } => {
             let devices = hub.all("/devices")?;
             let standing: Vec<&Value> =
                 devices.iter().filter(|d| d["revoked_at"].is_null()).collect();
-            acl::write(&out, &clients(&hub, &standing)?)?;
+            acl::write(&out, &clients(hub, &standing)?)?;
         }
-        DeviceCommand::Cert { id, out, enrol: None, sha256: None, days } => {
-            certificate(&hub, &id, days, out.as_deref())?;
+        HubCommand::Cert { id, out, enrol: None, sha256: None, days } => {
+            certificate(hub, &id, days, out.as_deref())?;
         }
-        DeviceCommand::Cert { id, enrol, sha256, .. } => {
+        HubCommand::Cert { id, enrol, sha256, .. } => {
             let body = match enrol {
                 Some(file) => {
                     let pem = std::fs::read_to_string(&file)
@@ -277,7 +296,7 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
             let made = hub.post(&format!("/devices/{id}/certificates"), &body)?;
             tell_certificate(&made);
         }
-        DeviceCommand::Tell { id, command, args, expires_in } => {
+        HubCommand::Tell { id, command, args, expires_in } => {
             let mut body = json!({});
             if let Some(args) = args {
                 body["args"] = serde_json::from_str(&args).context("--args is not JSON")?;
@@ -295,7 +314,7 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
                 ),
             }
         }
-        DeviceCommand::Told { id } => {
+        HubCommand::Told { id } => {
             println!("{:<8} {:<20} {:<28} {:<28} id", "state", "command", "given", "changed");
             for c in hub.all(&format!("/devices/{id}/commands"))? {
                 println!(
@@ -308,15 +327,15 @@ pub fn device(config: &Config, command: DeviceCommand) -> anyhow::Result<ExitCod
                 );
             }
         }
-        DeviceCommand::Revoke { id, credential: Some(credential) } => {
+        HubCommand::Revoke { id, credential: Some(credential) } => {
             hub.delete(&format!("/devices/{id}/credentials/{credential}"))?;
             println!("Credential {credential} of device {id} is revoked.");
         }
-        DeviceCommand::Revoke { id, credential: None } => {
+        HubCommand::Revoke { id, credential: None } => {
             hub.post(&format!("/devices/{id}/revoke"), &json!({}))?;
             println!("Device {id} is revoked. `stockfold device enable {id}` enables it again.");
         }
-        DeviceCommand::Enable { id } => {
+        HubCommand::Enable { id } => {
             hub.post(&format!("/devices/{id}/enable"), &json!({}))?;
             println!("Device {id} is enabled.");
         }

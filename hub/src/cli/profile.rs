@@ -238,7 +238,8 @@ fn bytes_in(file: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn text_of(file: &Path, bytes_max: usize) -> anyhow::Result<String> {
+/// A text file of at most so many bytes.
+pub fn text_of(file: &Path, bytes_max: usize) -> anyhow::Result<String> {
     String::from_utf8(bytes_in(file, bytes_max)?)
         .with_context(|| format!("{} is not UTF-8 text", file.display()))
 }

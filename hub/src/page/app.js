@@ -559,7 +559,8 @@ async function explain(id) {
       ["Unit weight used", e.unit_weight_used_mg ? `${number.format(e.unit_weight_used_mg / 1000)} g` : null],
       ["SKU as of now", e.sku_now ? skuNow(e.sku_now) : null],
       ["Calibration", e.calibration ? `channel ${e.calibration.channel}: zero ${number.format(e.calibration.zero_mg / 1000)} g, scale ${number.format(e.calibration.scale_ppm / 1e6)}` : null],
-      ["Set by", e.calibration?.position ? copyable(e.calibration.position) : e.calibration ? "the device's enrolment" : null],
+      ["Set by", e.calibration?.set_by ?? null],
+      ["Set at", e.calibration?.position ? copyable(e.calibration.position) : e.calibration ? "the device's enrolment" : null],
       ["Movement", copyable(m.id)], ["Caused by", m.principal ?? m.device],
       ["As data", el("a", { href: `${API}/movements/${q(id)}/explain`, target: "_blank", rel: "noopener" }, "explanation as JSON")],
     ])));

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod buses;
+pub mod calibration;
 mod commit;
 pub mod directory;
 pub mod downlink;

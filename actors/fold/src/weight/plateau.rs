@@ -177,6 +177,11 @@ impl Detector {
         plateau.chain(candidate)
     }
 
+    /// How far from the others a sample of a plateau to be may lie, milligrams.
+    pub fn band(&self, rule: &Rule) -> f64 {
+        (6.0 * self.sigma).max(2.0 * rule.division)
+    }
+
     /// On a plateau now.
     pub fn is_settled(&self) -> bool {
         self.settled.is_some() && !self.moving
@@ -241,7 +246,7 @@ impl Detector {
             self.candidate = None;
             return Verdict::Moving;
         }
-        let band = (6.0 * self.sigma).max(2.0 * rule.division);
+        let band = self.band(rule);
         match &mut self.candidate {
             Some(candidate) if (value - candidate.mean()).abs() <= band => {
                 candidate.add(sample, value);
