@@ -12,6 +12,7 @@
 
 pub mod codec;
 pub mod edgex;
+pub mod epc;
 pub mod ids;
 pub mod limits;
 pub mod modbus;
