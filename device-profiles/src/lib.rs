@@ -13,6 +13,7 @@
 pub mod codec;
 pub mod edgex;
 pub mod epc;
+pub mod gs1;
 pub mod ids;
 pub mod limits;
 pub mod modbus;

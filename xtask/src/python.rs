@@ -7,8 +7,14 @@ use anyhow::{Context, bail};
 use crate::target;
 
 /// Packages with their versions; a change makes the environment anew.
-const PACKAGES: &[&str] =
-    &["influxdb-client==1.50.0", "paho-mqtt==2.1.0", "pymodbus==3.16.1", "pyserial==3.5"];
+const PACKAGES: &[&str] = &[
+    "biip==5.2.0",
+    "epcpy==0.1.8",
+    "influxdb-client==1.50.0",
+    "paho-mqtt==2.1.0",
+    "pymodbus==3.16.1",
+    "pyserial==3.5",
+];
 
 /// Makes the environment, unless it is there with just these packages.
 pub fn ensure() -> anyhow::Result<()> {
