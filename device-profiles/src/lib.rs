@@ -16,6 +16,7 @@ pub mod epc;
 pub mod gs1;
 pub mod ids;
 pub mod limits;
+pub mod llrp;
 pub mod modbus;
 pub mod probe;
 pub mod profile;
