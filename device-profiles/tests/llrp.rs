@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test may panic")]
 
 use device_profiles::llrp::{
-    Inventory, LlrpError, Message, Parameter, Stamp, Start, TagReads, Value, add_rospec,
+    Inventory, LlrpError, Message, Parameter, Power, Stamp, Start, TagReads, Value, add_rospec,
     capabilities, close, delete_rospecs, enable_reports, enable_rospec, frame_length, get_config,
     keepalive_ack, set_config, start_rospec, stop_rospec,
 };
@@ -120,7 +120,7 @@ fn an_inventory_says_what_was_asked() {
         antennas: vec![1, 3],
         start: Start::Gpi { port: 2, high: true, timeout_ms: 5_000 },
         report_tags: 1,
-        power: Some(81),
+        power: Some(Power { index: 81, hop_table: 1, channel: 1 }),
         mode: Some((1_002, 0)),
         session: 1,
         population: 64,

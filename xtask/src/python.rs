@@ -9,9 +9,12 @@ use crate::target;
 /// Packages with their versions; a change makes the environment anew.
 const PACKAGES: &[&str] = &[
     "biip==5.2.0",
+    // pyllrp does not work with 5.
+    "bitstring==4.4.0",
     "epcpy==0.1.8",
     "influxdb-client==1.50.0",
     "paho-mqtt==2.1.0",
+    "pyllrp==3.1.1",
     "pymodbus==3.16.1",
     "pyserial==3.5",
 ];

@@ -17,7 +17,7 @@ mod table;
 pub use node::{Message, Parameter, Value, frame_length};
 pub use report::{Stamp, TagRead, TagReads};
 pub use request::{
-    Inventory, Start, add_rospec, capabilities, close, delete_rospecs, enable_reports,
+    Inventory, Power, Start, add_rospec, capabilities, close, delete_rospecs, enable_reports,
     enable_rospec, get_config, keepalive_ack, set_config, start_rospec, stop_rospec,
 };
 

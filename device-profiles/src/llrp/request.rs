@@ -27,6 +27,17 @@ pub enum Start {
     },
 }
 
+/// How strong a reader sends, and on which channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Power {
+    /// Index in the reader's table of transmit powers.
+    pub index: u16,
+    /// Its hop table where it hops, 0 where it does not.
+    pub hop_table: u16,
+    /// Its channel where it does not hop, from 1; where it hops nobody looks at it.
+    pub channel: u16,
+}
+
 /// An inventory as a reader carries it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
@@ -38,8 +49,8 @@ pub struct Inventory {
     pub start: Start,
     /// Tags in a report at most; 1 = each at once.
     pub report_tags: u16,
-    /// Index in the reader's table of transmit powers; `None` = as the reader is set.
-    pub power: Option<u16>,
+    /// `None` = as the reader is set.
+    pub power: Option<Power>,
     /// Index in its table of modes, and Tari in nanoseconds; `None` = as it is set.
     pub mode: Option<(u16, u16)>,
     /// Session of the air protocol, 0 to 3: how long a tag stays silent after it was read.
@@ -151,9 +162,8 @@ pub fn add_rospec(id: u32, inventory: &Inventory) -> Message {
 }
 
 fn antenna_configuration(inventory: &Inventory) -> Parameter {
-    let power = inventory.power.map(|index| {
-        // The reader's first hop table; regions without hopping do not look at it.
-        let fields = vec![number(1_u16), number(0_u16), number(index)];
+    let power = inventory.power.map(|Power { index, hop_table, channel }| {
+        let fields = vec![number(hop_table), number(channel), number(index)];
         Parameter::new("RFTransmitter", fields, Vec::new())
     });
     let mode = inventory.mode.map(|(mode, tari)| {
