@@ -9,7 +9,7 @@ const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 13] = [
+const BENCHES: [&str; 14] = [
     "rated",
     "ingest",
     "ingest-weight",
@@ -23,6 +23,7 @@ const BENCHES: [&str; 13] = [
     "modbus",
     "modbus-line",
     "modbus-reconnect",
+    "llrp",
 ];
 
 #[derive(clap::Args)]

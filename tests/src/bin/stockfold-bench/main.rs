@@ -11,6 +11,7 @@ mod devices;
 mod hub;
 mod idle;
 mod ingest;
+mod llrp;
 mod modbus;
 mod outage;
 mod probe;
@@ -91,6 +92,12 @@ enum Command {
     Series(series::Args),
     /// The InfluxDB stopped under rated load, then catch-up: does ingest notice?
     SeriesOutage(series_outage::Args),
+    /// Tags of LLRP reports read on one core.
+    Llrp {
+        /// Measured seconds.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -135,6 +142,7 @@ fn main() -> anyhow::Result<()> {
         Command::BrokerCrash { kills, rate } => broker::crash(kills, rate),
         Command::Series(args) => series::run(&args),
         Command::SeriesOutage(args) => series_outage::run(&args),
+        Command::Llrp { seconds } => llrp::run(seconds),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.
