@@ -32,5 +32,5 @@ pub use ids::{
 };
 pub use profile::{Class, Dedupe, Profile, ProfileError, ProfileHash};
 pub use reading::{BadText, CellFault, DecodeReject, Measurement, Reading, ScanMode, Value};
-pub use topic::{Candidate, Route, RouteRefusal, TopicMap, TopicPattern};
+pub use topic::{Candidate, Route, RouteRefusal, TopicMap, TopicPattern, level_of_id};
 pub use units::{Milligrams, Units};

@@ -27,6 +27,8 @@ use crate::{
 
 /// The hub's own tree; a profile cannot claim it.
 const OWN_TREE: &str = "stockfold";
+/// The first level within it.
+const OWN_VERSION: &str = "v1";
 
 /// A compiled pattern.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +118,20 @@ impl TopicPattern {
         }
         if levels.first() == Some(&Level::Literal(OWN_TREE.into())) {
             return Err(format!("topics below {OWN_TREE}/ are the hub's own"));
+        }
+        // A pattern that could match `stockfold/v1/…` would let whoever may publish by it speak for every device.
+        let may_be = |level: Option<&Level>, own| match level {
+            Some(Level::Literal(text)) => text == own,
+            Some(Level::Any | Level::Device | Level::Stream) => true,
+            None => false,
+        };
+        if may_be(levels.first(), OWN_TREE)
+            && may_be(levels.get(1), OWN_VERSION)
+            && levels.len() > 2
+        {
+            return Err(format!(
+                "it could match the hub's own topics {OWN_TREE}/{OWN_VERSION}/…; begin it with plain text"
+            ));
         }
         Ok(Self { text: text.to_owned(), levels, stream: stream.map(str::to_owned) })
     }
@@ -212,6 +228,22 @@ pub fn id_of_level(level: &str) -> Result<String, IdError> {
         }
     }
     check_id(&id).map(|()| id)
+}
+
+/// The name that an id of [`id_of_level`] was made of; `None` when it could not stand in a topic or a line of text.
+pub fn level_of_id(id: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(id.len());
+    let mut rest = id;
+    while let Some(at) = rest.find("::") {
+        let (before, code) = (rest.get(..at)?, rest.get(at + 2..at + 4)?);
+        bytes.extend(before.bytes());
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        rest = rest.get(at + 4..)?;
+    }
+    bytes.extend(rest.bytes());
+    let level = String::from_utf8(bytes).ok()?;
+    let is_level = !level.chars().any(|c| c.is_control() || matches!(c, '/' | '+' | '#'));
+    is_level.then_some(level)
 }
 
 /// What one profile makes of a topic.
@@ -330,6 +362,10 @@ mod tests {
             ("{device}/#", Some("s"), "\"#\""),
             ("x{device}", Some("s"), "x{device}"),
             ("stockfold/{device}", Some("s"), "own"),
+            ("+/+/{device}/{stream}", None, "own"),
+            ("+/{device}/+/{stream}", None, "own"),
+            ("{device}/v1/{stream}", None, "own"),
+            ("{stream}/{device}/x", None, "own"),
             ("{device}", Some("a b"), "stream"),
             ("", Some("s"), "{device}"),
         ] {
@@ -352,6 +388,14 @@ mod tests {
             (": x", "::3A::20x"),
         ] {
             assert_eq!(id_of_level(level).as_deref(), Ok(id));
+        }
+        for (level, id) in
+            [("hall", "hall"), ("Living room", "Living::20room"), ("a::b", "a::3A::3Ab")]
+        {
+            assert_eq!(level_of_id(id).as_deref(), Some(level));
+        }
+        for id in ["a::0Ab", "a::2Bb", "a::2Fb", "a::FFb", "a::2", "a::zz"] {
+            assert_eq!(level_of_id(id), None, "{id}");
         }
         assert_eq!(id_of_level(""), Err(IdError::Empty));
         assert_eq!(id_of_level(".."), Err(IdError::OnlyDots));
@@ -402,8 +446,15 @@ mod tests {
         }
 
         #[test]
+        fn an_id_is_the_name_it_was_made_of(level in "[a: .%ü2AC3-]{1,12}") {
+            if let Ok(id) = id_of_level(&level) {
+                prop_assert_eq!(level_of_id(&id), Some(level));
+            }
+        }
+
+        #[test]
         fn any_topic_has_a_route_or_none(topic in "\\PC{0,40}") {
-            for text in ["zigbee2mqtt/{device}", "{device}/{stream}", "+/{device}/+/{stream}"] {
+            for text in ["zigbee2mqtt/{device}", "{device}/{stream}", "+/a/{device}/+/{stream}"] {
                 let _ = pattern(text).route(&topic);
             }
         }

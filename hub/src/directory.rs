@@ -125,7 +125,14 @@ impl Directory {
         let mut old = std::mem::take(&mut table.devices);
         let generation = table.generation + 1;
         let mut fresh = HashMap::with_capacity(rows.len());
+        // A gateway that lost a device may hear its commands no more: it has to ask anew.
+        let mut lost: HashSet<String> = HashSet::new();
         for row in rows {
+            if let Some(before) =
+                old.get(&row.id).filter(|before| before.row.gateway != row.gateway)
+            {
+                lost.extend(before.row.gateway.clone());
+            }
             if let Some(same) = old.remove(&row.id).filter(|device| device.row == row) {
                 fresh.insert(row.id.clone(), same);
                 continue;
@@ -151,7 +158,21 @@ impl Directory {
             let device = Device { id, facility, shard, profile, generation, row };
             fresh.insert(device.row.id.clone(), Arc::new(device));
         }
+        lost.extend(old.values().filter_map(|gone| gone.row.gateway.clone()));
         stale.extend(old.into_keys().map(|id| (id, generation)));
+        for gateway in lost {
+            let Some(device) = fresh.get_mut(&gateway) else { continue };
+            let anew = Device {
+                id: device.id.clone(),
+                facility: device.facility.clone(),
+                shard: device.shard,
+                profile: Arc::clone(&device.profile),
+                generation,
+                row: device.row.clone(),
+            };
+            *device = Arc::new(anew);
+            stale.push((gateway, generation));
+        }
         table.certificates = fresh
             .values()
             .flat_map(|device| {
@@ -258,8 +279,9 @@ impl Directory {
         while !name.is_char_boundary(end) {
             end -= 1;
         }
-        // PostgreSQL's text knows no NUL.
-        let name = name[..end].replace('\0', "\u{fffd}");
+        // What strangers call themselves is shown in terminals, and PostgreSQL's text knows no NUL.
+        let harmless = |text: &str| text.replace(|c: char| c.is_control(), "\u{fffd}");
+        let (name, reason) = (harmless(&name[..end]), harmless(reason));
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= SEEN_MAX && !seen.contains_key(&name) {
             return;
@@ -271,7 +293,7 @@ impl Directory {
             times: 0,
         });
         entry.peer = peer;
-        entry.reason = reason.to_owned();
+        entry.reason = reason;
         entry.times += 1;
     }
 

@@ -12,7 +12,7 @@
 //! goes.
 //!
 //! Acknowledged means: by the device, over the embedded endpoint; by the broker, over an external one, which then keeps it for
-//! the device.
+//! the device if that has a session there. Only who is connected is sent anything; a command waits in its table, not in a queue.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     mqtt::{Core, Receipt},
@@ -34,10 +34,14 @@ use crate::{
     },
 };
 
-/// Commands on their way at once, of all devices.
+/// Commands that were sent within [`OPEN_MS_MAX`] and are not acknowledged, of all devices.
 pub const OPEN_MAX: usize = 256;
+/// How long a command counts as being on its way, in milliseconds: devices that never acknowledge must not stop the others'.
+pub const OPEN_MS_MAX: u64 = 10_000;
 /// Commands of a device that wait.
 pub const DEVICE_WAITING_MAX: i64 = 32;
+/// Days that commands which have ended are kept.
+pub const KEEP_DAYS: i32 = 30;
 /// Devices looked at in one page of a round.
 const PAGE_MAX: usize = 128;
 /// Pause between rounds, in milliseconds.
@@ -58,8 +62,8 @@ pub struct Order {
     pub name: String,
     /// What the device gets.
     pub payload: Vec<u8>,
-    /// How long it is good for.
-    pub good_for: Duration,
+    /// It is not to be sent after this.
+    pub until: Instant,
     /// Told what became of it.
     pub receipt: Receipt,
 }
@@ -97,11 +101,18 @@ enum Fate {
     Returned,
 }
 
+struct Sent {
+    key: String,
+    fate: Fate,
+    since: Instant,
+    until: Instant,
+}
+
 #[derive(Default)]
 struct Books {
     /// Of each device the command that was sent, until what became of it is written down: before that the table still has it
-    /// as one to be sent. At most [`OPEN_MAX`].
-    sent: BTreeMap<String, (String, Fate)>,
+    /// as one to be sent. At most one for each device.
+    sent: BTreeMap<String, Sent>,
     /// The last device of the page before; empty at the beginning.
     after: String,
 }
@@ -138,7 +149,10 @@ impl Downlink {
         loop {
             let (after, busy, room) = self.books(|books| {
                 let busy: Vec<String> = books.sent.keys().cloned().collect();
-                let room = OPEN_MAX.saturating_sub(busy.len());
+                let recent = Instant::now().checked_sub(Duration::from_millis(OPEN_MS_MAX));
+                let on_their_way =
+                    books.sent.values().filter(|sent| recent.is_none_or(|at| sent.since > at));
+                let room = OPEN_MAX.saturating_sub(on_their_way.count());
                 (books.after.clone(), busy, room)
             });
             let wanted = room.min(PAGE_MAX);
@@ -160,8 +174,8 @@ impl Downlink {
     async fn write_down(&self, store: &PgStore) -> Result<(), Fault> {
         let (acked, returned) = self.books(|books| {
             let of = |fate| {
-                let these = books.sent.values().filter(|(_, f)| *f == fate);
-                these.map(|(key, _)| key.clone()).collect::<Vec<String>>()
+                let these = books.sent.values().filter(|sent| sent.fate == fate);
+                these.map(|sent| sent.key.clone()).collect::<Vec<String>>()
             };
             (of(Fate::Acked), of(Fate::Returned))
         });
@@ -170,7 +184,13 @@ impl Downlink {
         self.stats.acked.fetch_add(acked.len() as u64, Relaxed);
         self.stats.returned.fetch_add(returned.len() as u64, Relaxed);
         self.books(|books| {
-            books.sent.retain(|_, (key, _)| !acked.contains(key) && !returned.contains(key));
+            let now = Instant::now();
+            // One that has expired is not sent any more, whoever still holds it.
+            books.sent.retain(|_, sent| {
+                !acked.contains(&sent.key)
+                    && !returned.contains(&sent.key)
+                    && (sent.fate != Fate::Open || sent.until > now)
+            });
         });
         Ok(())
     }
@@ -178,20 +198,27 @@ impl Downlink {
     /// Its key, when a way took it.
     fn send(&self, waiting: Waiting) -> Option<String> {
         let Waiting { key, device, name, payload, good_for } = waiting;
-        let (books, wake, of) = (Arc::clone(&self.books), Arc::clone(&self.wake), device.clone());
+        let (books, wake) = (Arc::clone(&self.books), Arc::clone(&self.wake));
+        let (of, told) = (device.clone(), key.clone());
         let receipt = Receipt::new(move |taken| {
             let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some((_, fate)) = books.sent.get_mut(&of) else { return };
+            // Another one may have taken its place, if it had expired.
+            let Some(sent) = books.sent.get_mut(&of).filter(|sent| sent.key == told) else {
+                return;
+            };
             if taken {
-                *fate = Fate::Acked;
+                sent.fate = Fate::Acked;
                 wake.notify_one();
             } else {
                 // It waits for the next round: whoever did not take it now will not take it at once.
-                *fate = Fate::Returned;
+                sent.fate = Fate::Returned;
             }
         });
-        self.books(|books| books.sent.insert(device.clone(), (key.clone(), Fate::Open)));
-        let order = Order { device: device.clone(), name, payload, good_for, receipt };
+        let since = Instant::now();
+        let until = since + good_for;
+        let sent = Sent { key: key.clone(), fate: Fate::Open, since, until };
+        self.books(|books| books.sent.insert(device.clone(), sent));
+        let order = Order { device: device.clone(), name, payload, until, receipt };
         if !self.way.send(order) {
             self.books(|books| books.sent.remove(&device));
             return None;
@@ -203,8 +230,8 @@ impl Downlink {
 
 impl Way for Core {
     fn send(&self, order: Order) -> bool {
-        let Order { device, name, payload, good_for, receipt } = order;
-        match self.registry.send_command(&device, &name, &payload, good_for, receipt) {
+        let Order { device, name, payload, until, receipt } = order;
+        match self.registry.send_command(&device, &name, &payload, until, receipt) {
             Ok(takers) => takers > 0,
             Err(error) => {
                 tracing::error!(device, command = name, %error, "command not sendable");

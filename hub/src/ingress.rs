@@ -247,6 +247,14 @@ impl HubIngress {
             return (behind && action == TopicAction::Publish)
                 .then(|| Route::Reading { stream: stream.into(), of: Some(device.into()) });
         }
+        // What the hub says to a device, its gateway passes on.
+        if action == TopicAction::Subscribe
+            && let Some((child, rest)) =
+                name.strip_prefix(TOPIC_ROOT).and_then(|rest| rest.split_once('/'))
+        {
+            let behind = self.directory.find(child).is_ok_and(|d| d.gateway() == Some(me));
+            return (behind && rest.starts_with("cmd/")).then_some(Route::DeviceLocal);
+        }
         let is_foreign = !caller.device.profile.topics.is_empty() || self.directory.is_gateway(me);
         if !is_foreign || name.starts_with(TOPIC_ROOT) {
             return None;

@@ -44,7 +44,7 @@ use crate::{
     data_dir::DataDir,
     desk::Desk,
     directory::Directory,
-    downlink::{Downlink, Way},
+    downlink::{self, Downlink, Way},
     ingress::{HubIngress, Space},
     mqtt::{Core, Limits, Listener, Secured},
     observe::Watch,
@@ -429,6 +429,7 @@ async fn keep_partitions(desk: &Desk, keep: Keep) -> Result<(), crate::store::fa
     if !dropped.is_empty() {
         tracing::info!(?dropped, "old readings are gone");
     }
+    desk.store.forget_commands(downlink::KEEP_DAYS).await?;
     Ok(())
 }
 

@@ -477,10 +477,10 @@ fn shared_subscriptions_take_turns() {
     assert_eq!(members[1].messages(V5).len(), 2);
 }
 
-/// Sends a command that nobody asks after.
+/// A message of the hub's to a device, for whoever hears it.
 fn command(core: &Core, device: &str, name: &str, payload: &[u8]) -> Result<usize, PublishError> {
-    let hour = Duration::from_secs(3_600);
-    core.registry.send_command(device, name, payload, hour, Receipt::new(|_| {}))
+    let topic = format!("stockfold/v1/{device}/cmd/{name}");
+    core.registry.publish(&topic, payload, Qos::AtLeastOnce, false)
 }
 
 #[test]
@@ -491,7 +491,8 @@ fn a_receipt_tells_once_what_became_of_a_command() {
         let send = || {
             let told = Arc::clone(&told);
             let receipt = Receipt::new(move |taken| told.lock().unwrap().push(taken));
-            core.registry.send_command("a", "x", b"1", Duration::from_secs(9), receipt).unwrap()
+            let until = now + Duration::from_secs(9);
+            core.registry.send_command("a", "x", b"1", until, receipt).unwrap()
         };
         let drained = || std::mem::take(&mut *told.lock().unwrap());
         assert_eq!((send(), drained()), (0, vec![false]), "nobody is there");
@@ -507,6 +508,12 @@ fn a_receipt_tells_once_what_became_of_a_command() {
         a.lose();
         drop(a);
         assert_eq!(drained(), [false], "the session went, and the command with it");
+        // One whose session is kept is not waited for either.
+        let mut kept_one = Peer::connected(&core, now, &Hi { id: "a/kept", ..kept(level, "a") });
+        kept_one.send(&subscribe(level, 1, "stockfold/v1/a/cmd/#", 1));
+        kept_one.raw();
+        kept_one.lose();
+        assert_eq!((send(), drained()), (0, vec![false]), "it is away");
         let mut a = Peer::connected(&core, now, &hi(level));
         a.send(&subscribe(level, 1, "stockfold/v1/a/cmd/#", 0));
         a.raw();
@@ -777,10 +784,11 @@ fn a_revoked_device_is_told_and_stays_out() {
 
 #[test]
 fn hub_publishes_are_checked() {
-    let (core, _) = core(Limits::default(), &TestIngress::at_once());
+    let (core, now) = core(Limits::default(), &TestIngress::at_once());
     for (device, name) in [("", "x"), ("a", ""), ("a/b", "x"), ("a", "x/y"), ("+", "x"), ("a", "#")]
     {
-        assert!(command(&core, device, name, b"").is_err(), "{device} {name}");
+        let sent = core.registry.send_command(device, name, b"", now, Receipt::new(|_| {}));
+        assert!(sent.is_err(), "{device} {name}");
     }
     assert!(core.registry.publish("x", &vec![0; 200_000], Qos::AtMostOnce, false).is_err());
 }

@@ -521,6 +521,7 @@ fn mosquitto_with_tls_certificates_and_the_hub_s_access_list() {
         json!({ "id": "acl-plug", "facility": "acl", "profile": "tasmota" }),
         json!({ "id": "acl-bridge", "facility": "acl", "profile": "zigbee2mqtt" }),
         json!({ "id": "acl-behind", "facility": "acl", "profile": "zigbee2mqtt", "gateway": "acl-bridge" }),
+        json!({ "id": "acl-alone", "facility": "acl", "profile": "zigbee2mqtt" }),
     ] {
         hub.api().post("/devices", &body).good();
     }
@@ -529,11 +530,11 @@ fn mosquitto_with_tls_certificates_and_the_hub_s_access_list() {
     let third = passwords();
     assert_eq!(
         third.iter().map(|(d, _)| d.as_str()).collect::<Vec<_>>(),
-        ["acl-bridge", "acl-plug"]
+        ["acl-alone", "acl-bridge", "acl-plug"]
     );
     broker.reload();
     let readings = |device: &str| hub.api().all(&format!("/devices/{device}/readings")).len();
-    let (bridge, plug) = (&third[0].1, &third[1].1);
+    let (bridge, plug) = (&third[1].1, &third[2].1);
     until("the plug is heard", || {
         send("acl-plug", plug, "tele/acl-plug/SENSOR", 1);
         (readings("acl-plug") > 0).then_some(())
@@ -549,6 +550,13 @@ fn mosquitto_with_tls_certificates_and_the_hub_s_access_list() {
         send("acl-bridge", bridge, "zigbee2mqtt/acl-behind", 1);
         (readings("acl-behind") > 0).then_some(())
     });
+    // For a device that is not behind it, the bridge says nothing, in no tree.
+    let before = counted(&hub, "received");
+    send("acl-bridge", bridge, "zigbee2mqtt/acl-alone", 1);
+    send("acl-bridge", bridge, "stockfold/v1/acl-1/stock", 9);
+    send("acl-bridge", bridge, "zigbee2mqtt/acl-behind", 2).good();
+    counts(&hub, "received", before + 1.0);
+    assert_eq!(readings("acl-alone"), 0);
 }
 
 /// A client certificate for a device, written beside its key.

@@ -413,3 +413,49 @@ fn every_route_asks_who_calls_and_names_its_permission() {
     let zero = nobody.change("/facilities/f/slots/s/zero", "k", &json!({}));
     assert_eq!(zero.status, 401);
 }
+
+/// After it is applied the count is doubted until the cell has spoken, and the hub and its replay say so alike.
+#[test]
+fn a_calibration_that_nothing_follows_replays_equal() {
+    let hub = Hub::start();
+    let bench = Bench::open(hub.api(), "quiet", "default", &json!({ "zero_mg": 0 }));
+    let mut scale = bench.connect(&hub);
+    scale.until_stock(&bench, 800.0, 8);
+    bench.begin();
+    scale.rest(&bench, 0.0);
+    bench.step("empty", &json!({}));
+    scale.rest(&bench, 800.0);
+    bench.step("weight", &json!({ "mass_mg": 800_000 }));
+    bench.step("verify", &json!({}));
+    assert_eq!(bench.api.post(&bench.path("/apply"), &json!({})).status, 201);
+    hub.replays_equal();
+    let lines = bench.api.all("/stock?facility=quiet");
+    assert!(lines[0]["confidence"].as_f64().unwrap() < 0.5, "{lines:#?}");
+}
+
+/// Whoever calibrates a cell has its device before him: another one under its name is another.
+#[test]
+fn a_device_that_was_replaced_or_revoked_meanwhile_is_not_calibrated() {
+    let hub = hub();
+    let bench = Bench::open(hub.api(), "swapped", "default", &json!({}));
+    let mut scale = bench.connect(&hub);
+    bench.begin();
+    scale.rest(&bench, 0.0);
+    bench.step("empty", &json!({}));
+    scale.rest(&bench, 500.0);
+    bench.step("weight", &json!({ "mass_mg": 500_000 }));
+    hub.api().post(&format!("/devices/{}/revoke", bench.device), &json!({})).good();
+    bench.refuses("verify", &json!({}), 409, "cell_not_ready", "revoked");
+    hub.api().post(&format!("/devices/{}/enable", bench.device), &json!({})).good();
+    let mut scale = bench.connect(&hub);
+    scale.rest(&bench, 500.0);
+    bench.step("verify", &json!({}));
+    // Read in another way from now on.
+    let device = hub.api().get(&format!("/devices/{}", bench.device)).good();
+    let changed = json!({ "devices": [{
+        "id": device["id"], "facility": device["facility"], "profile": "generic-json",
+        "channels": device["channels"],
+    }] });
+    hub.api().post("/import", &changed).good();
+    bench.refuses("apply", &json!({}), 409, "calibration_step", "otherwise since");
+}

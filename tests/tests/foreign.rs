@@ -9,7 +9,7 @@
 
 use serde_json::{Value, json};
 use simulator::mqtt::packet::{self, Connect, Incoming, Version};
-use stockfold_tests::{Device, Hub, Login, Shop, hub, until};
+use stockfold_tests::{Device, Hub, Login, Shop, WAIT_MAX, hub, until};
 
 fn enrol(hub: &Hub, body: &Value) {
     hub.api().post("/devices", body).good();
@@ -73,6 +73,22 @@ fn a_bridge_speaks_for_the_devices_behind_it_and_is_never_cut() {
         (bridge.publish("stockfold/v1/bridged-own/stock", reading) == Ok(0)).then_some(())
     });
     until("it is booked", || (shop.quantity("slot-0", "sku-0") == 3).then_some(()));
+    // What is said to it, its bridge hears.
+    let mut hearer = Hearer::connect_to(&hub, &login, "bridged-own");
+    let told = hub.api().post("/devices/bridged-own/commands/blink", &json!({}));
+    assert_eq!(told.status, 202);
+    let (id, topic, _) = hearer.hears();
+    assert_eq!(topic, "stockfold/v1/bridged-own/cmd/blink");
+    hearer.acknowledges(id);
+    is(&hub, "bridged-own", told.body["id"].as_str().unwrap(), "acked");
+    // Taken from it, it is cut, and hears and says nothing for it from then on.
+    let own = json!({ "devices": [{ "id": "bridged-own", "facility": "bridged" }] });
+    hub.api().post("/import", &own).good();
+    assert!(hearer.0.closes_within(WAIT_MAX), "its subscription ended");
+    let mut bridge = Device::connected(hub.mqtt(), Version::V5, &login);
+    assert_eq!(bridge.publish("stockfold/v1/bridged-own/stock", reading), Ok(0x87));
+    drop(bridge);
+    let mut bridge = Device::connected(hub.mqtt(), Version::V3, &login);
     // Revoked, it is let go; the bridge stays.
     hub.api().post("/devices/bridged-hall/revoke", &json!({})).good();
     assert_eq!(bridge.publish("zigbee2mqtt/bridged-hall", b"{\"temperature\":3}"), Ok(0));
@@ -121,10 +137,16 @@ struct Hearer(Device);
 
 impl Hearer {
     fn connect(hub: &Hub, login: &Login) -> Self {
+        Self::connect_to(hub, login, &login.device)
+    }
+
+    /// Connects and hears the commands of a device.
+    fn connect_to(hub: &Hub, login: &Login, device_heard: &str) -> Self {
         let mut connect = Vec::new();
+        let client_id = format!("{}/hearer", login.device);
         let hello = Connect {
             version: Version::V3,
-            client_id: &login.device,
+            client_id: &client_id,
             clean: true,
             keep_alive_s: 0,
             session_expiry_s: 0,
@@ -132,7 +154,7 @@ impl Hearer {
         };
         packet::connect(&mut connect, &hello);
         let mut device = Device::dial(hub.mqtt(), Version::V3).hello(&connect).ok().unwrap();
-        let filter = format!("stockfold/v1/{}/cmd/#", login.device);
+        let filter = format!("stockfold/v1/{device_heard}/cmd/#");
         let mut subscribe = vec![0x82, u8::try_from(filter.len() + 5).unwrap(), 0, 1, 0];
         subscribe.push(u8::try_from(filter.len()).unwrap());
         subscribe.extend_from_slice(filter.as_bytes());
@@ -209,6 +231,43 @@ fn commands_wait_come_in_order_and_again_until_acknowledged() {
     device.acknowledges(id);
     is(&hub, "commands-1", "b", "acked");
     assert_eq!(commands(&hub, "commands-1").len(), 3);
+    // What waits for a device that is removed is not for whoever has its id next.
+    drop(device);
+    assert_eq!(give(&hub, "left", json!({})).status, 202);
+    hub.api().delete("/devices/commands-1").good();
+    let shop = Shop::open(hub.api(), "commands", 1, 1);
+    let login = shop.enrol("commands-1");
+    is(&hub, "commands-1", "left", "expired");
+    assert_eq!(give(&hub, "new", json!({ "args": { "big": 1e16 } })).status, 202);
+    assert_eq!(
+        give(&hub, "new", json!({ "args": { "big": 1e16 } })).status,
+        200,
+        "numbers compare"
+    );
+    let mut device = Hearer::connect(&hub, &login);
+    assert_eq!(device.hears().2["id"], "new");
+}
+
+/// Devices that never acknowledge hold up their own commands only.
+#[test]
+fn devices_that_never_acknowledge_hold_up_nobody() {
+    let hub = hub();
+    let shop = Shop::open(hub.api(), "mutes", 1, 1);
+    let mutes: Vec<String> = (0..300).map(|n| format!("mutes-{n}")).collect();
+    let logins = shop.enrol_all(&mutes);
+    let good = shop.enrol("mutes-good");
+    let _silent: Vec<Hearer> = logins.iter().map(|login| Hearer::connect(&hub, login)).collect();
+    for device in &mutes {
+        let answer = hub.api().post(&format!("/devices/{device}/commands/x"), &json!({}));
+        assert_eq!(answer.status, 202);
+    }
+    let mut hearer = Hearer::connect(&hub, &good);
+    let told = hub.api().change("/devices/mutes-good/commands/x", "mutes-key", &json!({}));
+    assert_eq!(told.status, 202);
+    let (id, _, command) = hearer.hears();
+    assert_eq!(command["id"], "mutes-key");
+    hearer.acknowledges(id);
+    is(&hub, "mutes-good", "mutes-key", "acked");
 }
 
 #[test]
@@ -224,6 +283,7 @@ fn commands_that_make_no_sense_are_refused_by_name() {
     assert_eq!(give("senseless-1", "x", json!({ "expires_in_s": 0 })).status, 422);
     assert_eq!(give("senseless-1", "x", json!({ "expires_in_s": 604_801 })).status, 422);
     assert_eq!(give("senseless-1", "x", json!({ "args": "x".repeat(17_000) })).status, 413);
+    assert_eq!(give("senseless-1", "x", json!({ "args": [{ "a": "\0" }] })).status, 422);
     for _ in 0..32 {
         assert_eq!(give("senseless-1", "x", json!({})).status, 202);
     }

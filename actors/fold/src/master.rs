@@ -174,6 +174,7 @@ impl State {
             if let (Some(only), None) = (weighed.next(), weighed.next()) {
                 only.known = false;
             }
+            effects.levels.extend(slot.lines.iter().map(|line| (on.clone(), line.sku.clone())));
             discrepancy::close(slot, effects, now, "the cell was calibrated", |open| {
                 open.kind == discrepancy::Kind::Drift
             });

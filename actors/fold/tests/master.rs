@@ -208,7 +208,8 @@ fn a_calibration_makes_masses_right_and_names_itself() {
     publish(&mut pen, &mut state, vec![calibration(1)]);
     weigh(&mut pen, &mut state, &mut seq, shown(4.0));
     assert_eq!(state.level("slot-0", &sku(0)).map_or(0, |l| l.quantity.0), 0, "another slot's");
-    publish(&mut pen, &mut state, vec![calibration(0)]);
+    let effects = publish(&mut pen, &mut state, vec![calibration(0)]);
+    assert_eq!(effects.levels.len(), 1, "that the count is doubted is told at once: {effects:?}");
     let set_at = pen.offset;
     weigh(&mut pen, &mut state, &mut seq, shown(4.0));
     assert_eq!(state.level("slot-0", &sku(0)).unwrap().quantity, Units(4));

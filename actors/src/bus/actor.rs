@@ -101,6 +101,7 @@ async fn run<K: Sink>(inbox: &mut Inbox, sink: &K, rng: &Arc<dyn Rng>, status: &
                 bus.health.note_error(&why);
             }
         }
+        bus.health.lived_us.store(bus.now_us(), Relaxed);
         let until = Instant::now() + Duration::from_millis(rng.jitter_ms(backoff_ms));
         backoff_ms = (backoff_ms * 2).min(BACKOFF_MS_MAX);
         // Whoever asks now learns that the bus is down, and does not wait for it.

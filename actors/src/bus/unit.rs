@@ -37,6 +37,10 @@ impl Shapes {
     pub fn distinct(&self, map: &ModbusMap, wanted: Request) -> Option<Request> {
         let max = map.items_max(wanted.table);
         // An answer of bits has whole bytes, so only lengths that differ by bytes differ.
+        // What there was no room to remember cannot be told from anything.
+        if self.unanswered.len() >= UNANSWERED_MAX {
+            return None;
+        }
         let step = if wanted.table.is_bits() { 8 } else { 1 };
         (0..=EXTRA_MAX)
             .map(|extra| Request { count: wanted.count.saturating_add(extra * step), ..wanted })

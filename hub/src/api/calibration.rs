@@ -114,7 +114,7 @@ pub struct LiveCell {
     stable: Option<bool>,
     /// It stands still and can be used.
     ready: bool,
-    /// Why not: `silent`, `frozen`, `cell`, `overload`, `underload`, `busy` or `moving`.
+    /// Why not: `silent`, `unreachable`, `frozen`, `cell`, `overload`, `underload`, `busy` or `moving`.
     trouble: Option<&'static str>,
     /// How far the readings of the last two seconds lie apart, milligrams.
     spread_mg: i64,
@@ -182,21 +182,34 @@ async fn cell(api: &Api, (device, channel): &Key) -> Result<Cell, Problem> {
         division_mg: cell.division_mg,
         noise_mg: cell.noise_mg,
         capacity_mg: cell.capacity_mg,
+        profile: found.profile.clone(),
+        enrolled_at_us: found.created_at.0,
     })
+}
+
+/// Why no reading of a device says what lies on it now, whatever its last one was.
+fn trouble_of(api: &Api, device: &str) -> Option<Trouble> {
+    if api.desk.directory.find(device).is_err() {
+        return Some(Trouble::Unreachable);
+    }
+    let (bus, unit) = api.desk.buses.of_device(device)?;
+    let health = bus.handle.units.get(unit)?;
+    if health.frozen.load(Relaxed) {
+        return Some(Trouble::Frozen);
+    }
+    let answers = bus.handle.health.up.load(Relaxed)
+        && !health.failing.load(Relaxed)
+        && !health.aside.load(Relaxed);
+    (!answers).then_some(Trouble::Unreachable)
 }
 
 /// Takes a step with the wizard of a cell.
 fn with<T>(api: &Api, key: &Key, step: impl FnOnce(&mut Wizard, &Live) -> T) -> Result<T, Problem> {
-    let frozen = api.desk.buses.of_device(&key.0).is_some_and(|(bus, unit)| {
-        bus.handle.units.get(unit).is_some_and(|unit| unit.frozen.load(Relaxed))
-    });
+    let trouble = trouble_of(api, &key.0);
     let now = HubTime(api.desk.now_us());
-    let taken = api.desk.calibrations().with(key, now, |wizard, live| {
-        if frozen {
-            let frozen = Live { settled: None, trouble: Some(Trouble::Frozen), ..*live };
-            return step(wizard, &frozen);
-        }
-        step(wizard, live)
+    let taken = api.desk.calibrations().with(key, now, |wizard, live| match trouble {
+        Some(trouble) => step(wizard, &Live { settled: None, trouble: Some(trouble), ..*live }),
+        None => step(wizard, live),
     });
     taken.ok_or_else(|| none(key))
 }
@@ -222,6 +235,9 @@ fn settled(live: &Live) -> Result<i64, Problem> {
             "its last reading is {} s old. Look whether the device is connected, or touch the scale if it speaks only on change",
             ms / 1_000
         ),
+        Some(Trouble::Unreachable) => {
+            "its device is revoked, or does not answer on its bus. Look at the bus".to_owned()
+        }
         Some(Trouble::Frozen) => {
             "its device repeats an old measurement. Restart the device".to_owned()
         }
@@ -382,7 +398,15 @@ pub async fn apply(api: web::Data<Api>, caller: Caller, path: web::Path<Key>) ->
     let calibrations = api.desk.calibrations();
     let taken = calibrations.take(&path, HubTime(api.desk.now_us())).ok_or_else(|| none(&path))?;
     let taken = taken.map_err(|refusal| refused(&refusal))?;
+    let bound = cell(&api, &path).await;
     let cell = taken.wizard().cell.clone();
+    if bound.is_ok_and(|bound| bound != cell) {
+        let detail = format!(
+            "Nothing was applied: cell {} of device {} was enrolled or bound otherwise since. Begin anew.",
+            cell.channel, cell.device
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, "calibration_step", detail));
+    }
     let measured = taken.wizard().apply();
     let (values, known_mg, check) = measured.map_err(|refusal| refused(&refusal))?;
     let new = NewCalibration {

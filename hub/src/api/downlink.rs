@@ -67,6 +67,12 @@ pub async fn post(
     check_id(&name).map_err(|error| {
         Problem::invalid("command", format!("{name:?} cannot be a command: {error}."))
     })?;
+    if has_nul(&args) {
+        return Err(Problem::invalid(
+            "args",
+            "A text in `args` has a NUL in it, which cannot be kept.",
+        ));
+    }
     let good_for_s = expires_in_s.unwrap_or(COMMAND_SECONDS_DEFAULT);
     if !(1..=COMMAND_SECONDS_MAX).contains(&good_for_s) {
         let detail = format!("`expires_in_s` must be 1 to {COMMAND_SECONDS_MAX}.");
@@ -109,6 +115,16 @@ pub async fn post(
             Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "commands_waiting", detail)
                 .retry_after(60))
         }
+    }
+}
+
+/// PostgreSQL's texts know no NUL.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(k, v)| k.contains('\0') || has_nul(v)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

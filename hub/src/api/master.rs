@@ -49,10 +49,15 @@ pub(super) async fn write(
 ) -> Result<(Written, StatusCode), Problem> {
     validate::master_data(data)?;
     let written = api.desk.store.write_master(data, write).await?;
+    // A device that is changed is read otherwise from now on, and another may speak for it. Its profile may be published first.
     if !written.new_devices.is_empty() {
         api.desk.credentials_changed().await;
     }
-    let status = if !api.publish(&written.facilities).await {
+    let published = api.publish(&written.facilities).await;
+    if !data.devices.is_empty() {
+        api.desk.credentials_changed().await;
+    }
+    let status = if !published {
         StatusCode::ACCEPTED
     } else if written.created > 0 {
         StatusCode::CREATED

@@ -41,6 +41,10 @@ pub fn master_data(data: &MasterData) -> Result<(), Problem> {
         within(line.min, 0..=most, || format!("planogram[{i}].min"))?;
     }
     for (i, device) in data.devices.iter().enumerate() {
+        if device.id.as_str() == "stockfold" {
+            let detail = "`stockfold` is what the hub itself is called at a broker. Give the device another id.";
+            return Err(Problem::invalid(format!("devices[{i}].id"), detail));
+        }
         if let Some(text) = &device.name {
             name(text, || format!("devices[{i}].name"))?;
         }

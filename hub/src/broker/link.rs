@@ -12,7 +12,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Poll,
@@ -71,6 +71,8 @@ pub(super) struct Link {
     stop: watch::Receiver<bool>,
     /// Commands to devices; what is left here when a connection ends goes by the next.
     orders: Mutex<mpsc::Receiver<Order>>,
+    /// Foreign filters that the session has, as far as this hub knows.
+    filters: std::sync::Mutex<Arc<[String]>>,
     /// The broker has a session of ours since this hub started.
     had_session: AtomicBool,
 }
@@ -125,6 +127,7 @@ impl Link {
             stats,
             stop,
             orders: Mutex::new(orders),
+            filters: std::sync::Mutex::new(Arc::from([])),
             had_session: AtomicBool::new(false),
         }
     }
@@ -215,7 +218,8 @@ impl Link {
     /// Whose reading a topic is: below the hub's own tree by its name, elsewhere by the profiles.
     fn reader(&self, topic: &str) -> Result<(Arc<Device>, String), Unread> {
         let Some((name, stream)) = reading_topic(topic) else {
-            return self.directory.reader(topic);
+            let is_own = topic.starts_with(TOPIC_ROOT);
+            return if is_own { Err(Unread::NoPattern) } else { self.directory.reader(topic) };
         };
         match self.directory.find(name) {
             Ok(device) => Ok((device, stream.to_owned())),
@@ -297,10 +301,14 @@ impl Connection<'_> {
             self.sent.hand_over(Sent::GivenUp);
         }
         self.filters = Arc::clone(wanted);
+        *self.link.filters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(wanted);
         Ok(())
     }
 
     fn command(&mut self, order: Order) -> Result<(), String> {
+        if order.until <= Instant::now() {
+            return Ok(());
+        }
         let topic = format!("{TOPIC_ROOT}{}/cmd/{}", order.device, order.name);
         self.client
             .try_publish(topic, QoS::AtLeastOnce, false, order.payload)
@@ -359,6 +367,10 @@ impl Connection<'_> {
                     .map_err(|error| format!("cannot subscribe: {error}"))?;
                 self.sent.hand_over(Sent::Filters(vec![own]));
                 let foreign = link.directory.filters().borrow().clone();
+                // Of those it had on another connection, what is not wanted any more is given up.
+                let had = link.filters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let gone = had.iter().filter(|filter| !foreign.contains(filter)).cloned();
+                self.filters = gone.collect::<Vec<_>>().into();
                 self.subscribe(&foreign)?;
             }
             Arrival::Left(packet_id) => self.sent.left(packet_id, Instant::now()),

@@ -173,6 +173,8 @@ mod tests {
             division_mg: 1_000,
             noise_mg: 500,
             capacity_mg: None,
+            profile: "default".into(),
+            enrolled_at_us: 0,
         };
         Wizard::new(cell, "ann".into(), None, 900, now)
     }

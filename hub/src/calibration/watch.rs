@@ -27,6 +27,8 @@ const SETTLE: (u32, u16) = (300, 3);
 pub enum Trouble {
     /// No reading since the wizard began, or none for so many milliseconds.
     Silent(Option<i64>),
+    /// Its device is revoked, or does not answer on its bus.
+    Unreachable,
     /// Its device repeats an old measurement.
     Frozen,
     /// Its device says what is wrong.
@@ -42,6 +44,7 @@ impl Trouble {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Silent(_) => "silent",
+            Self::Unreachable => "unreachable",
             Self::Frozen => "frozen",
             Self::Fault(fault) => fault.as_str(),
             Self::Overload => "overload",
@@ -188,6 +191,8 @@ mod tests {
             division_mg: 1_000,
             noise_mg: 500,
             capacity_mg,
+            profile: "default".into(),
+            enrolled_at_us: 0,
         })
     }
 

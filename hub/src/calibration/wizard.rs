@@ -33,6 +33,10 @@ pub struct Cell {
     pub noise_mg: i64,
     /// Full scale, milligrams.
     pub capacity_mg: Option<i64>,
+    /// What its device's bytes mean.
+    pub profile: String,
+    /// When its device was enrolled, microseconds since the Unix epoch: another one of its name is another.
+    pub enrolled_at_us: i64,
 }
 
 impl Cell {
@@ -294,6 +298,8 @@ mod tests {
             division_mg: 1_000,
             noise_mg: 500,
             capacity_mg: None,
+            profile: "default".into(),
+            enrolled_at_us: 0,
         };
         Wizard::new(cell, "ann".into(), None, 60, NOW)
     }

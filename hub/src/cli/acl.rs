@@ -47,7 +47,7 @@ pub struct Clients {
     pub names: BTreeSet<String>,
     /// Foreign topics that profiles read.
     pub topics: BTreeSet<TopicPattern>,
-    /// Gateways, and the filters of what the devices behind them publish.
+    /// Gateways, and what they may do for the devices behind them: `write` or `read` and a filter.
     pub gateways: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -101,7 +101,7 @@ pub fn write(dir: &Path, clients: &Clients) -> anyhow::Result<()> {
     }
     for (gateway, filters) in &clients.gateways {
         read.push_str(&format!("\n# It publishes for the devices behind it.\nuser {gateway}\n"));
-        read.extend(filters.iter().map(|filter| format!("topic write {filter}\n")));
+        read.extend(filters.iter().map(|filter| format!("topic {filter}\n")));
     }
     let list = format!(
         "# Readings up, commands down; a device only below its own name.\n\

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Subcommand;
-use device_profiles::{Profile, TopicPattern};
+use device_profiles::{Profile, TopicPattern, level_of_id};
 use hub::{config::Config, data_dir::token_file, ingress::TOPIC_ROOT, tls::authority::DEVICE_DAYS};
 use serde_json::{Value, json};
 
@@ -365,8 +365,12 @@ fn clients(hub: &Hub, devices: &[&Value]) -> anyhow::Result<Clients> {
             }
             Some(gateway) => {
                 let filters = clients.gateways.entry(gateway.to_owned()).or_default();
-                filters.insert(format!("{TOPIC_ROOT}{}/+", text(device, "id")));
-                filters.extend(read.map(TopicPattern::filter));
+                filters.insert(format!("write {TOPIC_ROOT}{}/+", text(device, "id")));
+                filters.insert(format!("read {TOPIC_ROOT}{}/cmd/#", text(device, "id")));
+                // Its own topics only: a wildcard in the place of its name would let the gateway speak for every device.
+                if let Some(level) = level_of_id(text(device, "id")) {
+                    filters.extend(read.map(|topic| format!("write {}", topic.filter_of(&level))));
+                }
             }
         }
     }

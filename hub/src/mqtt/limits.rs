@@ -88,6 +88,8 @@ pub struct Limits {
     pub outbox_total_bytes_max: usize,
     /// QoS 1 and 2 messages in flight to one client; its own Receive Maximum may lower it.
     pub outbound_in_flight_max: u16,
+    /// Clients of one device, connected or away; one that is away makes room.
+    pub clients_per_device_max: usize,
     /// Clients that are away and whose session is kept.
     pub sessions_away_max: usize,
     /// Longest session expiry, seconds; also that of a 3.1.1 client with clean session 0.
@@ -137,6 +139,7 @@ impl Default for Limits {
             outbox_bytes_max: 512 * 1024,
             outbox_total_bytes_max: 64 * 1024 * 1024,
             outbound_in_flight_max: 64,
+            clients_per_device_max: 32,
             sessions_away_max: 20_000,
             session_expiry_seconds_max: 7 * 86_400,
             will_delay_seconds_max: 86_400,

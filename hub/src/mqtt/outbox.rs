@@ -263,9 +263,14 @@ impl Client {
         if delivery.qos == Qos::AtMostOnce && outbox.mailbox.is_none() {
             return false;
         }
+        // A quarter is kept for the hub's own: devices that fill their queues must not keep commands from others.
+        let total_max = match delivery.message.publisher {
+            Some(_) => limits.outbox_total_bytes_max / 4 * 3,
+            None => limits.outbox_total_bytes_max,
+        };
         if outbox.queue.len() >= limits.outbox_messages_max
             || outbox.bytes + bytes > limits.outbox_bytes_max
-            || self.total_bytes.load(Relaxed) + bytes > limits.outbox_total_bytes_max
+            || self.total_bytes.load(Relaxed) + bytes > total_max
         {
             stats.count(Counter::OutboxFull);
             return false;
@@ -294,6 +299,7 @@ impl Client {
             return;
         }
         outbox.told = false;
+        self.forget_expired(outbox, now, stats);
         if outbox.sent < outbox.in_flight.len() {
             for entry in outbox.in_flight.iter_mut().filter(|e| !e.sent) {
                 if outbox.sent >= in_flight_max {
@@ -356,6 +362,30 @@ impl Client {
         if outbox.queue.is_empty() && outbox.queue.capacity() > 16 {
             outbox.queue.shrink_to_fit();
         }
+    }
+
+    /// A command of the hub that was not acknowledged on a connection before is not sent again when its time is over.
+    fn forget_expired(&self, outbox: &mut Outbox, now: Instant, stats: &Stats) {
+        let mut freed = 0;
+        outbox.in_flight.retain(|entry| {
+            let message = &entry.delivery.message;
+            let over = !entry.sent
+                && entry.awaits == Awaits::Ack
+                && message.receipt.is_some()
+                && message.is_expired(now);
+            if over {
+                stats.count(Counter::OutboxExpired);
+                freed += message.bytes();
+            }
+            !over
+        });
+        self.release(outbox, freed);
+    }
+
+    /// What a client cannot take ends, and was not taken.
+    pub fn give_up(&self, connection: u64, packet_id: NonZeroU16) -> bool {
+        self.settle(connection, packet_id, Awaits::Ack).is_some()
+            || self.settle(connection, packet_id, Awaits::Rec).is_some()
     }
 
     fn settle(

@@ -201,6 +201,16 @@ impl Registry {
             return Err(AttachRefusal::Flapping);
         }
         let rates = Arc::clone(&device.rates);
+        let others = || device.clients.iter().filter(|client| *client.id != *attach.client_id);
+        if others().count() >= self.limits.clients_per_device_max {
+            let Some(away) = others().find(|client| !client.is_connected()).cloned() else {
+                return Err(AttachRefusal::Flapping);
+            };
+            self.stats.count(Counter::SessionsFull);
+            state.away -= 1;
+            state.wills.remove(&away.id);
+            remove(state, &away);
+        }
         let old = state.clients.get(attach.client_id).cloned();
         let old = old.filter(|client| {
             let ended = attach.clean_start || client.is_expired(now);
@@ -385,6 +395,10 @@ impl Registry {
             !(s.no_local && message.publisher.as_ref().is_some_and(|p| *p == s.client.id))
         };
         let Some(first) = subscribers.iter().find(is_own) else { return false };
+        // Whoever is away is not waited for: the command waits where it was written down.
+        if message.receipt.is_some() && !first.client.is_connected() {
+            return false;
+        }
         let subscribers = || subscribers.iter().filter(is_own);
         let qos = subscribers().map(|s| s.qos).max().unwrap_or(Qos::AtMostOnce);
         let delivery = Delivery {
@@ -426,13 +440,14 @@ impl Registry {
         Ok(Message::owned(&topic, payload, qos, retain, None, None, now))
     }
 
-    /// Sends a command to a device: QoS 1, topic `stockfold/v1/{device}/cmd/{name}`, gone after a time. Answers as `publish`.
+    /// Sends a command to whoever is connected and hears the device's commands: QoS 1, topic
+    /// `stockfold/v1/{device}/cmd/{name}`, gone after a time. Answers as `publish`.
     pub fn send_command(
         &self,
         device: &str,
         name: &str,
         payload: &[u8],
-        good_for: Duration,
+        until: Instant,
         receipt: Receipt,
     ) -> Result<usize, PublishError> {
         if device.is_empty() || name.is_empty() || device.contains('/') || name.contains('/') {
@@ -440,10 +455,11 @@ impl Registry {
         }
         let topic = format!("stockfold/v1/{device}/cmd/{name}");
         let mut message = self.message(&topic, payload, Qos::AtLeastOnce, false)?;
-        let seconds = u32::try_from(good_for.as_secs()).unwrap_or(u32::MAX);
+        let left = until.saturating_duration_since(Instant::now());
+        let seconds = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
         let expiry_seconds = NonZeroU32::new(seconds).or(Some(NonZeroU32::MIN));
         message.properties = Some(Box::new(Properties { expiry_seconds, ..Properties::default() }));
-        message.expires_at = Some(Instant::now() + good_for);
+        message.expires_at = Some(until);
         message.receipt = Some(receipt);
         Ok(self.route(message))
     }

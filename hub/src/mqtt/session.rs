@@ -294,10 +294,8 @@ impl Session {
             }
             true
         });
-        // A message the client cannot take is done with, as if it had been delivered.
         for id in too_large {
-            let _ = open.client.pub_ack(self.connection, id)
-                || open.client.pub_rec(self.connection, id, true);
+            open.client.give_up(self.connection, id);
         }
     }
 

@@ -122,16 +122,26 @@ impl PgStore {
             .bind(new.device)
             .execute(&mut *transaction)
             .await?;
-        let before: Option<DeviceCommand> =
-            sqlx::query_as(concat!("SELECT ", columns!(), " FROM command WHERE key = $1"))
-                .bind(new.key)
-                .fetch_optional(&mut *transaction)
-                .await?;
-        if let Some(before) = before {
-            let same = before.device == new.device
-                && before.name == new.name
-                && before.args.0 == *new.args;
-            return Ok(if same { Given::Before(before) } else { Given::KeyUsed });
+        // PostgreSQL compares what was given: it writes numbers its own way.
+        let same: Option<bool> = sqlx::query_scalar(
+            "SELECT device = $2 AND name = $3 AND payload = $4 FROM command WHERE key = $1",
+        )
+        .bind(new.key)
+        .bind(new.device)
+        .bind(new.name)
+        .bind(Json(new.args))
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(same) = same {
+            if !same {
+                return Ok(Given::KeyUsed);
+            }
+            let before =
+                sqlx::query_as(concat!("SELECT ", columns!(), " FROM command WHERE key = $1"))
+                    .bind(new.key)
+                    .fetch_one(&mut *transaction)
+                    .await?;
+            return Ok(Given::Before(before));
         }
         let waiting: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM command WHERE device = $1 AND state IN ('queued', 'sent')",
@@ -191,10 +201,11 @@ impl PgStore {
         limit: usize,
     ) -> Result<Vec<Waiting>> {
         let rows = sqlx::query(
-            "SELECT DISTINCT ON (device) key, device, name, payload,
+            "SELECT DISTINCT ON (device) key, device, c.name, payload,
                     to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS until,
                     extract(epoch FROM expires_at - now())::float8 AS good_for_s
-             FROM command WHERE state IN ('queued', 'sent') AND device > $1 AND device <> ALL($2) AND expires_at > now()
+             FROM command c JOIN device d ON d.id = c.device AND d.retired_at IS NULL AND d.revoked_at IS NULL
+             WHERE state IN ('queued', 'sent') AND device > $1 AND device <> ALL($2) AND expires_at > now()
              ORDER BY device, made_at, key LIMIT $3",
         )
         .bind(after)
@@ -236,6 +247,17 @@ impl PgStore {
         .execute(self.pool())
         .await?;
         Ok(())
+    }
+
+    /// Forgets commands that ended so many days ago.
+    pub async fn forget_commands(&self, days: i32) -> Result<u64> {
+        let done = sqlx::query(
+            "DELETE FROM command WHERE state NOT IN ('queued', 'sent') AND changed_at < now() - make_interval(days => $1)",
+        )
+        .bind(days)
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected())
     }
 
     /// Ends what nobody took in time. Answers how many.

@@ -143,6 +143,8 @@ const DEVICE: Kind = Kind {
     remove: &[
         "UPDATE credential SET revoked_at = COALESCE(revoked_at, now()) WHERE device = $1",
         "DELETE FROM bus_unit WHERE device = $1",
+        // What was meant for it is not for whoever has its id next.
+        "UPDATE command SET state = 'expired', changed_at = now() WHERE device = $1 AND state IN ('queued', 'sent')",
         "UPDATE device SET retired_at = now(), slot = NULL, gateway = NULL WHERE id = $1",
     ],
 };

@@ -17,6 +17,8 @@ use super::args::Span;
 
 /// Looks at a unit with each profile.
 const LOOKS: u64 = 4;
+/// Pause before a unit that is busy is asked again, in milliseconds.
+const BUSY_MS: u64 = 200;
 /// Pause from one look to the next, in milliseconds: all looks together are longer than a counter may stand still.
 const LOOK_MS: u64 = 400;
 /// Requests of a search that may go unanswered in a table.
@@ -167,6 +169,11 @@ impl Scan<'_> {
             let Some(poll) = &of.poll else { continue };
             let image = match line.image(unit, &map, poll).await {
                 Err(error) if !error.keeps_link() => line.image(unit, &map, poll).await?,
+                // It has taken the request and is not ready, or is busy: that says nothing of what it is.
+                Err(CallError::Exception(5 | 6)) => {
+                    sleep_until(Instant::now() + Duration::from_millis(BUSY_MS)).await;
+                    line.image(unit, &map, poll).await?
+                }
                 result => result?,
             };
             looks.push(Look { at_ms, stream: stream.clone(), image });
