@@ -32,7 +32,7 @@ pub struct DemoArgs {
 /// Runs the demo until Ctrl-C.
 pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let dir = config.data_dir.clone().unwrap_or_else(demo_dir);
-    config.log.filter = "warn,hub=info,actors=info".into();
+    config.log.filter = "warn,hub=info,actors=info,tokio_modbus=off".into();
     init_log(&config)?;
     let simulator = beside("stockfold-sim")?;
     if !args.keep {
