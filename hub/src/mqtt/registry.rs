@@ -208,7 +208,6 @@ impl Registry {
             };
             self.stats.count(Counter::SessionsFull);
             state.away -= 1;
-            state.wills.remove(&away.id);
             remove(state, &away);
         }
         let old = state.clients.get(attach.client_id).cloned();
