@@ -43,6 +43,17 @@ pub enum Unread {
 }
 
 impl Unread {
+    /// Why a device of this name cannot be meant.
+    pub fn because(unknown: Unknown, name: &str) -> Self {
+        match unknown {
+            Unknown::NotReady => Self::NotReady,
+            Unknown::Disabled => Self::Disabled(name.to_owned()),
+            Unknown::NotEnrolled | Unknown::BadSecret | Unknown::BadCertificate => {
+                Self::NotEnrolled(name.to_owned())
+            }
+        }
+    }
+
     /// Who it is about, for the list of those seen; `None` when it is about nobody.
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -93,11 +104,7 @@ pub fn reader(
                     device: name.to_string(),
                     profile: device.profile.name.to_string(),
                 },
-                Err(Unknown::Disabled) => Unread::Disabled(name.to_string()),
-                Err(Unknown::NotReady) => Unread::NotReady,
-                Err(Unknown::NotEnrolled | Unknown::BadSecret | Unknown::BadCertificate) => {
-                    Unread::NotEnrolled(name.to_string())
-                }
+                Err(unknown) => Unread::because(unknown, name.as_str()),
             },
         };
         if reason.weight() > why.weight() {

@@ -308,7 +308,8 @@ impl HubIngress {
         fresh_session: bool,
         told: Completion,
     ) -> Result<(), PublishRefusal> {
-        let class = device.profile.stream(stream).map_or(Class::Telemetry, |s| s.class);
+        let known = device.profile.stream(stream);
+        let class = known.map_or(Class::Telemetry, |s| s.class);
         let space = self.space();
         if space >= Space::ControlOnly || (space >= Space::NoTelemetry && class == Class::Telemetry)
         {
@@ -344,8 +345,7 @@ impl HubIngress {
                 self.stats.sound.fetch_add(1, Relaxed);
                 let now_us = self.journal.now_us();
                 self.tap.take(&device.facility, device.id.as_str(), &reading, now_us);
-                let stream = device.profile.stream(stream);
-                self.calibrations.see(&device.id, stream, &reading, HubTime(now_us));
+                self.calibrations.see(&device.id, known, &reading, HubTime(now_us));
             }
             Err(_) => {
                 self.stats.unsound.fetch_add(1, Relaxed);

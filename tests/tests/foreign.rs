@@ -8,7 +8,7 @@
 )]
 
 use serde_json::{Value, json};
-use simulator::mqtt::packet::{self, Connect, Incoming, Version};
+use simulator::mqtt::packet::{Incoming, Version};
 use stockfold_tests::{Device, Hub, Login, Shop, WAIT_MAX, hub, until};
 
 fn enrol(hub: &Hub, body: &Value) {
@@ -142,18 +142,9 @@ impl Hearer {
 
     /// Connects and hears the commands of a device.
     fn connect_to(hub: &Hub, login: &Login, device_heard: &str) -> Self {
-        let mut connect = Vec::new();
         let client_id = format!("{}/hearer", login.device);
-        let hello = Connect {
-            version: Version::V3,
-            client_id: &client_id,
-            clean: true,
-            keep_alive_s: 0,
-            session_expiry_s: 0,
-            login: Some((&login.device, &login.password)),
-        };
-        packet::connect(&mut connect, &hello);
-        let mut device = Device::dial(hub.mqtt(), Version::V3).hello(&connect).ok().unwrap();
+        let mut device =
+            Device::connect_as(hub.mqtt(), Version::V3, &client_id, login).ok().unwrap();
         let filter = format!("stockfold/v1/{device_heard}/cmd/#");
         let mut subscribe = vec![0x82, u8::try_from(filter.len() + 5).unwrap(), 0, 1, 0];
         subscribe.push(u8::try_from(filter.len()).unwrap());

@@ -3,6 +3,7 @@
 use super::{
     Digits, Epc, EpcError, Form, Tag,
     bits::{BitReader, BitWriter},
+    digits::is_gs1,
     scheme::Partition,
 };
 
@@ -132,11 +133,6 @@ fn number(text: &str, bits: u32, field: &'static str) -> Result<u64, EpcError> {
     }
 }
 
-/// Whether a character may be in a serial: the set of 82 of the GS1 General Specifications (figure 7.11-1).
-pub(super) fn is_serial(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "!\"%&'()*+,-./_:;<=>?".contains(character)
-}
-
 /// Up to 20 characters of 7 bits, ended by zeros.
 fn text(bits: &mut BitReader<'_>) -> Result<String, EpcError> {
     let mut text = String::new();
@@ -145,7 +141,7 @@ fn text(bits: &mut BitReader<'_>) -> Result<String, EpcError> {
         let code = bits.take(7)?;
         match char::from_u32(u32::try_from(code).unwrap_or(0)) {
             Some('\0') => ended = true,
-            Some(character) if !ended && is_serial(character) => text.push(character),
+            Some(character) if !ended && is_gs1(character) => text.push(character),
             Some(character) => return Err(EpcError::Character { field: "serial", character }),
             None => {}
         }
@@ -161,7 +157,7 @@ fn put_text(bits: &mut BitWriter, text: &str) -> Result<(), EpcError> {
     if !(1..=SERIAL_CHARS_MAX).contains(&have) {
         return Err(EpcError::Length { field: "serial", have, most: SERIAL_CHARS_MAX });
     }
-    if let Some(character) = text.chars().find(|c| !is_serial(*c)) {
+    if let Some(character) = text.chars().find(|c| !is_gs1(*c)) {
         return Err(EpcError::Character { field: "serial", character });
     }
     for at in 0..SERIAL_CHARS_MAX {

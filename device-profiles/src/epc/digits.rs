@@ -60,6 +60,11 @@ impl fmt::Display for Digits {
     }
 }
 
+/// Whether a character may be in a serial or any other text of GS1: the set of 82 of the General Specifications, figure 7.11-1.
+pub(crate) fn is_gs1(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "!\"%&'()*+,-./_:;<=>?".contains(character)
+}
+
 /// The check digit of a GS1 key: the digits, from the right, weigh 3 and 1 in turn (GS1 General Specifications 7.9).
 pub fn check_digit(digits: &str) -> char {
     let weighed = digits.bytes().rev().enumerate().map(|(at, digit)| {

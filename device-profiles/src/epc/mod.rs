@@ -23,6 +23,7 @@ mod uri;
 
 use std::fmt;
 
+pub(crate) use digits::is_gs1;
 pub use digits::{Digits, check_digit, checked};
 pub use scheme::Form;
 

@@ -1,6 +1,6 @@
 //! EPCs as URIs: pure identities (`urn:epc:id:…`) and tags (`urn:epc:tag:…`), by TDS 6 and 12.
 
-use super::{Digits, Epc, EpcError, Form, Tag, binary::is_serial};
+use super::{Digits, Epc, EpcError, Form, Tag, digits::is_gs1};
 
 const PURE: &str = "urn:epc:id:";
 const TAG: &str = "urn:epc:tag:";
@@ -35,7 +35,7 @@ fn unescape(text: &str) -> Option<String> {
             is_escaped(character).then(|| out.push(character))?;
             rest = rest.get(3..)?;
         } else {
-            (is_serial(character) && !is_escaped(character)).then(|| out.push(character))?;
+            (is_gs1(character) && !is_escaped(character)).then(|| out.push(character))?;
             rest = rest.get(character.len_utf8()..)?;
         }
     }

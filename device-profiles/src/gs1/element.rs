@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{ELEMENTS_MAX, FNC1, date, table::IDENTIFIERS};
-use crate::epc::checked;
+use crate::epc::{checked, is_gs1};
 
 /// Why a code is no sound GS1 data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -164,11 +164,6 @@ impl Component {
         }
         Ok(())
     }
-}
-
-/// Whether a character may be in an element: the set of 82.
-fn is_gs1(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!\"%&'()*+,-./_:;<=>?".contains(c)
 }
 
 /// An element that is sound.

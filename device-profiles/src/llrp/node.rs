@@ -118,6 +118,23 @@ fn parameter_layout(number: u16) -> Option<&'static Layout> {
     Layout::find(&PARAMETER_LAYOUTS, number)
 }
 
+/// Bytes of a parameter's fields, if they are all numbers and fill whole bytes.
+#[cfg(test)]
+pub(super) fn fixed_bytes(number: u16) -> Option<usize> {
+    let bits = parameter_layout(number)?.fields.iter().map(|(_, kind)| match kind {
+        Kind::Unsigned(bits) | Kind::Signed(bits) | Kind::Reserved(bits) => Some(*bits),
+        Kind::Twelve => Some(96),
+        Kind::BitVector
+        | Kind::ByteVector
+        | Kind::WordVector
+        | Kind::LongVector
+        | Kind::Text
+        | Kind::Rest => None,
+    });
+    let bits: u32 = bits.sum::<Option<u32>>()?;
+    bits.is_multiple_of(8).then(|| usize::try_from(bits / 8).unwrap())
+}
+
 /// How long the message is that begins here, header included; `None` when too few bytes are there to tell.
 pub fn frame_length(bytes: &[u8]) -> Result<Option<usize>, LlrpError> {
     let Some(head) = bytes.get(..HEADER_BYTES) else { return Ok(None) };

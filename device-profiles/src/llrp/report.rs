@@ -187,3 +187,16 @@ impl<'a> TagRead<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llrp::node::fixed_bytes;
+
+    #[test]
+    fn tv_parameters_are_as_long_as_the_table_says() {
+        for (number, bytes) in (1_u16..).zip(TV_BYTES.into_iter().skip(1)) {
+            assert_eq!(fixed_bytes(number), Some(bytes - 1), "{number}");
+        }
+    }
+}

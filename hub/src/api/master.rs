@@ -49,12 +49,9 @@ pub(super) async fn write(
 ) -> Result<(Written, StatusCode), Problem> {
     validate::master_data(data)?;
     let written = api.desk.store.write_master(data, write).await?;
-    // A device that is changed is read otherwise from now on, and another may speak for it. Its profile may be published first.
-    if !written.new_devices.is_empty() {
-        api.desk.credentials_changed().await;
-    }
     let published = api.publish(&written.facilities).await;
-    if !data.devices.is_empty() {
+    // Once its profile is published a device may connect; one that is changed is read otherwise, and another may speak for it.
+    if !data.devices.is_empty() && !written.facilities.is_empty() {
         api.desk.credentials_changed().await;
     }
     let status = if !published {

@@ -9,6 +9,7 @@
 //! channel holds as many acknowledgements, so handing one over never waits.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     future::poll_fn,
     sync::{
@@ -38,7 +39,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    directory::{Device, Directory, Unknown},
+    directory::{Device, Directory},
     downlink::Order,
     foreign::Unread,
     ingress::{HubIngress, TOPIC_ROOT, reading_topic},
@@ -216,19 +217,16 @@ impl Link {
     }
 
     /// Whose reading a topic is: below the hub's own tree by its name, elsewhere by the profiles.
-    fn reader(&self, topic: &str) -> Result<(Arc<Device>, String), Unread> {
-        let Some((name, stream)) = reading_topic(topic) else {
-            let is_own = topic.starts_with(TOPIC_ROOT);
-            return if is_own { Err(Unread::NoPattern) } else { self.directory.reader(topic) };
-        };
-        match self.directory.find(name) {
-            Ok(device) => Ok((device, stream.to_owned())),
-            Err(Unknown::NotReady) => Err(Unread::NotReady),
-            Err(Unknown::Disabled) => Err(Unread::Disabled(name.to_owned())),
-            Err(Unknown::NotEnrolled | Unknown::BadSecret | Unknown::BadCertificate) => {
-                Err(Unread::NotEnrolled(name.to_owned()))
-            }
+    fn reader<'t>(&self, topic: &'t str) -> Result<(Arc<Device>, Cow<'t, str>), Unread> {
+        if let Some((name, stream)) = reading_topic(topic) {
+            let found = self.directory.find(name);
+            let device = found.map_err(|unknown| Unread::because(unknown, name))?;
+            return Ok((device, stream.into()));
         }
+        if topic.starts_with(TOPIC_ROOT) {
+            return Err(Unread::NoPattern);
+        }
+        self.directory.reader(topic).map(|(device, stream)| (device, stream.into()))
     }
 
     fn note(&self, device: &str, reason: &str) {

@@ -165,17 +165,7 @@ mod tests {
     use super::*;
 
     fn wizard(device: &str, now: HubTime) -> Wizard {
-        let cell = Cell {
-            facility: "f".into(),
-            device: device.into(),
-            channel: "0".into(),
-            slot: "s".into(),
-            division_mg: 1_000,
-            noise_mg: 500,
-            capacity_mg: None,
-            profile: "default".into(),
-            enrolled_at_us: 0,
-        };
+        let cell = Cell { device: device.into(), ..Cell::sample() };
         Wizard::new(cell, "ann".into(), None, 900, now)
     }
 

@@ -183,17 +183,7 @@ mod tests {
     use super::*;
 
     fn watch(capacity_mg: Option<i64>) -> Watch {
-        Watch::new(&Cell {
-            facility: "f".into(),
-            device: "d".into(),
-            channel: "0".into(),
-            slot: "s".into(),
-            division_mg: 1_000,
-            noise_mg: 500,
-            capacity_mg,
-            profile: "default".into(),
-            enrolled_at_us: 0,
-        })
+        Watch::new(&Cell { capacity_mg, ..Cell::sample() })
     }
 
     fn show(watch: &mut Watch, from_ms: i64, masses: impl IntoIterator<Item = i64>) -> HubTime {

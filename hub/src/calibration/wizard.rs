@@ -40,6 +40,22 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// One to test with.
+    #[cfg(test)]
+    pub fn sample() -> Self {
+        Self {
+            facility: "f".into(),
+            device: "d".into(),
+            channel: "0".into(),
+            slot: "s".into(),
+            division_mg: 1_000,
+            noise_mg: 500,
+            capacity_mg: None,
+            profile: "default".into(),
+            enrolled_at_us: 0,
+        }
+    }
+
     /// What it is known by.
     pub fn key(&self) -> Key {
         (self.device.clone(), self.channel.clone())
@@ -290,17 +306,7 @@ mod tests {
     const NOW: HubTime = HubTime(1_000_000);
 
     fn wizard() -> Wizard {
-        let cell = Cell {
-            facility: "f".into(),
-            device: "d".into(),
-            channel: "0".into(),
-            slot: "s".into(),
-            division_mg: 1_000,
-            noise_mg: 500,
-            capacity_mg: None,
-            profile: "default".into(),
-            enrolled_at_us: 0,
-        };
+        let cell = Cell::sample();
         Wizard::new(cell, "ann".into(), None, 60, NOW)
     }
 

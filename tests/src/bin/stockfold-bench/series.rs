@@ -97,14 +97,8 @@ pub fn start(mut env: Vec<(String, String)>) -> anyhow::Result<BenchHub> {
     BenchHub::start_with_env(env)
 }
 
-pub fn api(hub: &BenchHub) -> anyhow::Result<Api> {
-    let token = std::fs::read_to_string(hub.data().join("admin-token"))?;
-    Ok(Api::new(&format!("http://{}", hub.http), token.trim()))
-}
-
-#[allow(clippy::disallowed_methods, reason = "measuring")]
-fn write(args: &Args) -> anyhow::Result<Written> {
-    let port = free_port();
+/// A hub that keeps its series in an InfluxDB on this port. Its token's file must outlive it.
+pub fn start_with_influx(port: u16) -> anyhow::Result<(tempfile::NamedTempFile, BenchHub)> {
     let token = tempfile::NamedTempFile::new()?;
     std::fs::write(token.path(), "bench\n")?;
     let hub = start(vec![
@@ -113,6 +107,18 @@ fn write(args: &Args) -> anyhow::Result<Written> {
         ("STOCKFOLD__SERIES__BUCKET".into(), "bench".into()),
         ("STOCKFOLD__SERIES__TOKEN_FILE".into(), token.path().to_string_lossy().into_owned()),
     ])?;
+    Ok((token, hub))
+}
+
+pub fn api(hub: &BenchHub) -> anyhow::Result<Api> {
+    let token = std::fs::read_to_string(hub.data().join("admin-token"))?;
+    Ok(Api::new(&format!("http://{}", hub.http), token.trim()))
+}
+
+#[allow(clippy::disallowed_methods, reason = "measuring")]
+fn write(args: &Args) -> anyhow::Result<Written> {
+    let port = free_port();
+    let (_token, hub) = start_with_influx(port)?;
     let api = api(&hub)?;
     let shop = Shop::open(&api, "series", 1, 1);
     let devices: Vec<String> = (0..DEVICES).map(|n| format!("sensor-{n}")).collect();

@@ -28,7 +28,7 @@ use crate::{
     crash,
     ingest::percentile_ms,
     probe,
-    series::{VALUES, api, frame, now_ms, start},
+    series::{VALUES, api, frame, now_ms, start_with_influx},
 };
 
 const CONNECTIONS: usize = 1_000;
@@ -63,14 +63,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(Victoria::is_installed("bench"), "victoria-metrics is needed");
     let port = free_port();
-    let token = tempfile::NamedTempFile::new()?;
-    std::fs::write(token.path(), "bench\n")?;
-    let hub = start(vec![
-        ("STOCKFOLD__SERIES__INFLUX_URL".into(), format!("http://127.0.0.1:{port}")),
-        ("STOCKFOLD__SERIES__ORG".into(), "bench".into()),
-        ("STOCKFOLD__SERIES__BUCKET".into(), "bench".into()),
-        ("STOCKFOLD__SERIES__TOKEN_FILE".into(), token.path().to_string_lossy().into_owned()),
-    ])?;
+    let (_token, hub) = start_with_influx(port)?;
     let mut victoria = Victoria::start(port);
     let api = api(&hub)?;
     let sensors: Vec<String> = (0..SENSORS).map(|n| format!("sensor-{n}")).collect();
