@@ -22,6 +22,7 @@ pub mod probe;
 pub mod profile;
 pub mod reading;
 pub mod shipped;
+pub mod tag;
 pub mod time;
 pub mod topic;
 pub mod units;
@@ -31,6 +32,9 @@ pub use ids::{
     Channel, DeviceId, FacilityId, IdError, ProfileId, ShardId, ShelfId, Sku, SlotId, ZoneId,
 };
 pub use profile::{Class, Dedupe, Profile, ProfileError, ProfileHash};
-pub use reading::{BadText, CellFault, DecodeReject, Measurement, Reading, ScanMode, Value};
+pub use reading::{
+    BadText, CellFault, DecodeReject, Measurement, ReaderEvent, Reading, ScanMode, TagRead, Value,
+};
+pub use tag::{Tag, TagError};
 pub use topic::{Candidate, Route, RouteRefusal, TopicMap, TopicPattern, level_of_id};
 pub use units::{Milligrams, Units};

@@ -2,6 +2,7 @@
 
 use crate::{
     ids::{Channel, Sku, SlotId},
+    tag::Tag,
     units::{Milligrams, Units},
 };
 
@@ -52,12 +53,80 @@ pub enum Measurement {
         /// Where; the device's own slot when absent.
         slot: Option<SlotId>,
     },
+    /// An antenna heard a tag.
+    Tag(TagRead),
+    /// Something happened at a reader of tags.
+    Reader(ReaderEvent),
+    /// The source numbers its events; these are in the frame. What lies between two frames never came.
+    Numbers {
+        /// The first number.
+        first: u64,
+        /// The last number.
+        last: u64,
+        /// Numbers between them that are missing.
+        missing: u64,
+    },
     /// A plain sensor value; a series point, never stock.
     Value {
         /// Series name, `stream.name`.
         name: String,
         /// The value.
         value: Value,
+    },
+}
+
+/// A tag, heard by an antenna once or several times within what a report covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TagRead {
+    /// The tag.
+    pub tag: Tag,
+    /// The antenna's port, from 1; 1 where the reader does not say.
+    pub antenna: u16,
+    /// Strongest signal, 1/100 dBm.
+    pub rssi_cdbm: Option<i16>,
+    /// How often; at least 1.
+    pub reads: u16,
+    /// When it was heard last, by the device's clock as [`Reading::device_us`].
+    pub device_us: Option<i64>,
+}
+
+/// What happened at a reader of tags. A frame without any measurement says that the reader listens and heard nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReaderEvent {
+    /// It was connected anew: whether it listened before is not known.
+    Connected,
+    /// It began to listen.
+    Started,
+    /// It listens no more, until it says that it began.
+    Stopped,
+    /// An antenna was connected or disconnected.
+    Antenna {
+        /// Its port, from 1.
+        port: u16,
+        /// There or gone.
+        connected: bool,
+    },
+    /// An input changed.
+    Input {
+        /// Its port, from 1.
+        port: u16,
+        /// Its level.
+        high: bool,
+    },
+    /// Its buffer fills up.
+    Filling {
+        /// How full it is, percent.
+        percent: u8,
+    },
+    /// It gave up reads that nobody fetched.
+    Overflow {
+        /// How many, if it says.
+        reads: Option<u64>,
+    },
+    /// It says that something is wrong.
+    Trouble {
+        /// What it says.
+        text: String,
     },
 }
 
@@ -124,6 +193,9 @@ pub enum DecodeReject {
     /// The payload is not text, or not a line of the form the profile names.
     #[error("not what the profile reads: {0}")]
     NotText(BadText),
+    /// The payload is not a message of the protocol the profile names.
+    #[error("not a message of the protocol: {0}")]
+    NotMessage(String),
     /// Nested deeper than [`crate::limits::JSON_DEPTH_MAX`].
     #[error("nested deeper than {} levels", crate::limits::JSON_DEPTH_MAX)]
     TooDeep,
@@ -181,6 +253,7 @@ impl DecodeReject {
             Self::NotJson(_) => "not_json",
             Self::NotImage(_) => "not_image",
             Self::NotText(_) => "not_text",
+            Self::NotMessage(_) => "not_message",
             Self::TooDeep => "too_deep",
             Self::TooLarge(_) => "too_large",
             Self::Missing(_) => "missing_field",

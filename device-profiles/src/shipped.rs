@@ -23,6 +23,7 @@ shipped! {
     "dini-argeo-dgt4x"
     "eagle-ei-4000"
     "flintec-ft-112"
+    "llrp-reader"
     "laumas-tlb"
     "seneca-z-sg"
     "tuna-id551pn"

@@ -50,7 +50,10 @@ impl Tap {
                 }
                 Measurement::Value { value: Value::Text(_), .. }
                 | Measurement::Stock { .. }
-                | Measurement::Scan { .. } => None,
+                | Measurement::Scan { .. }
+                | Measurement::Tag(_)
+                | Measurement::Reader(_)
+                | Measurement::Numbers { .. } => None,
             };
             let Some((name, value)) = shown else { continue };
             let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);

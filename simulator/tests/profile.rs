@@ -48,6 +48,9 @@ fn the_default_profile_reads_every_frame_as_it_was_meant() {
                         moved.insert(key.clone(), (slot, Some(sku), delta));
                     }
                     Measurement::Value { name, .. } => assert!(name.contains("temperature_c")),
+                    Measurement::Tag(_) | Measurement::Reader(_) | Measurement::Numbers { .. } => {
+                        panic!("{m:?}")
+                    }
                 }
             }
         }

@@ -120,6 +120,8 @@ pub enum Reason {
     Poison,
     /// The entry cannot be read by this version.
     Unreadable,
+    /// The payload is not a message of its protocol.
+    NotMessage,
 }
 
 impl Reason {
@@ -131,6 +133,7 @@ impl Reason {
             Self::NotJson => "not_json",
             Self::NotImage => "not_image",
             Self::NotText => "not_text",
+            Self::NotMessage => "not_message",
             Self::TooDeep => "too_deep",
             Self::TooLarge => "too_large",
             Self::MissingField => "missing_field",
@@ -171,6 +174,7 @@ impl From<&device_profiles::DecodeReject> for Reason {
             R::NotJson(_) => Self::NotJson,
             R::NotImage(_) => Self::NotImage,
             R::NotText(_) => Self::NotText,
+            R::NotMessage(_) => Self::NotMessage,
             R::TooDeep => Self::TooDeep,
             R::TooLarge(_) => Self::TooLarge,
             R::Missing(_) => Self::MissingField,

@@ -105,6 +105,9 @@ impl State {
         for measurement in &reading.measurements {
             let result = match measurement {
                 Measurement::Value { .. } => Ok(()),
+                Measurement::Tag(_) | Measurement::Reader(_) | Measurement::Numbers { .. } => {
+                    Ok(())
+                }
                 Measurement::Stock { sku, delta, slot } => {
                     let cause = Cause::Reading;
                     self.declared(

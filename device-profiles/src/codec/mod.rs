@@ -1,6 +1,7 @@
 //! Codecs: raw bytes to readings, one module a byte format.
 
 pub mod json;
+pub mod llrp;
 pub mod modbus;
 pub mod raw;
 
@@ -18,6 +19,7 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
     match profile.codec {
         Codec::Json => json::decode(profile, stream, raw),
         Codec::Raw => raw::decode(profile, stream, raw),
+        Codec::Llrp => llrp::decode(profile, stream, raw),
         Codec::Modbus => modbus::decode(profile, stream, raw),
     }
 }

@@ -38,7 +38,7 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
                 measurements.push(Measurement::Value { name: format!("{name}.{field}"), value });
             }
         }
-        Kind::Stock(_) | Kind::Scan(_) | Kind::Values(_) | Kind::Plain(_) => {
+        Kind::Stock(_) | Kind::Scan(_) | Kind::Values(_) | Kind::Plain(_) | Kind::Tags(_) => {
             return Err(unknown());
         }
     }

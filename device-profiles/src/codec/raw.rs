@@ -41,9 +41,12 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
         },
         Kind::Weight(WeightMap { cells: WeightCells::Line(line), .. }) => weigh(line, text)?,
         // Parsing a profile lets no stream of another codec into a raw profile.
-        Kind::Stock(_) | Kind::Weight(_) | Kind::Scan(_) | Kind::Values(_) | Kind::Registers(_) => {
-            return Err(unknown());
-        }
+        Kind::Stock(_)
+        | Kind::Weight(_)
+        | Kind::Scan(_)
+        | Kind::Values(_)
+        | Kind::Registers(_)
+        | Kind::Tags(_) => return Err(unknown()),
     };
     Ok(Reading { seq: None, boot: None, device_us: None, measurements: vec![measurement] })
 }

@@ -12,6 +12,7 @@
 mod error;
 mod plain;
 mod stream;
+mod tags;
 mod weight;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -34,6 +35,7 @@ pub use plain::{CodeMap, Line, LinePart, PlainType, PlainValue, ScaleState};
 pub use stream::{
     Kind, Poll, RegisterMap, ScanMap, ScanPaths, StockMap, Stream, ValueField, ValuesMap,
 };
+pub use tags::{PATIENCE_MS_MAX, TagsMap};
 pub use weight::{CellMap, LineMap, MassUnit, ScaleMap, WeightCells, WeightMap};
 
 /// The text of the profile every device has unless it names another.
@@ -155,6 +157,8 @@ pub enum Codec {
     Raw,
     /// The registers of a Modbus device.
     Modbus,
+    /// Messages of an RFID reader that speaks LLRP.
+    Llrp,
 }
 
 impl Codec {
@@ -164,6 +168,7 @@ impl Codec {
             Self::Json => "json",
             Self::Raw => "raw",
             Self::Modbus => "modbus",
+            Self::Llrp => "llrp",
         }
     }
 }
@@ -274,8 +279,8 @@ impl Profile {
     }
 
     fn check_topic(&self, text: TopicText) -> Result<TopicPattern, ProfileError> {
-        if self.codec == Codec::Modbus {
-            return Err(invalid("a Modbus device is polled and has no topics"));
+        if matches!(self.codec, Codec::Modbus | Codec::Llrp) {
+            return Err(invalid("the hub connects to such a device itself, so it has no topics"));
         }
         if self.topics.len() == TOPICS_MAX {
             return Err(invalid(format!("more than {TOPICS_MAX} topics")));

@@ -10,6 +10,7 @@ use super::{
     Class, CodeMap, Codec, Dedupe, Envelope, PlainValue, ProfileError, WeightCells, WeightMap,
     invalid,
     plain::{CodeText, PlainText},
+    tags::{TagsMap, TagsText},
     weight::WeightText,
 };
 use crate::{
@@ -57,6 +58,8 @@ pub enum Kind {
     Plain(PlainValue),
     /// Fields of a register map as plain values.
     Registers(RegisterMap),
+    /// Tags that a reader hears, and what happens at it.
+    Tags(TagsMap),
 }
 
 impl Kind {
@@ -70,6 +73,7 @@ impl Kind {
             Self::Values(_) => "values",
             Self::Plain(_) => "value",
             Self::Registers(_) => "registers",
+            Self::Tags(_) => "tags",
         }
     }
 }
@@ -183,6 +187,8 @@ pub(super) struct StreamText {
     #[serde(default)]
     registers: Option<Vec<String>>,
     #[serde(default)]
+    tags: Option<TagsText>,
+    #[serde(default)]
     poll_ms: Option<u32>,
 }
 
@@ -211,7 +217,9 @@ impl StreamText {
         if scope.map.is_some() && dedupe != Dedupe::Level {
             return Err(invalid("what is polled has dedupe: level"));
         }
-        if class == Class::Telemetry && (event_like || matches!(kind, Kind::Weight(_))) {
+        if class == Class::Telemetry
+            && (event_like || matches!(kind, Kind::Weight(_) | Kind::Tags(_)))
+        {
             return Err(invalid("a stream that changes stock has class: stock"));
         }
         let poll = match (scope.map, poll_ms) {
@@ -257,9 +265,12 @@ impl StreamText {
             }
             kinds.push(Kind::Registers(RegisterMap { fields }));
         }
+        if let Some(text) = self.tags {
+            kinds.push(Kind::Tags(text.check()?));
+        }
         let (Some(kind), None) = (kinds.pop(), kinds.pop()) else {
             return Err(invalid(
-                "exactly one of stock, weight, scan, values, value, code and registers is needed",
+                "exactly one of stock, weight, scan, values, value, code, registers and tags is needed",
             ));
         };
         let codecs: &[Codec] = match kind {
@@ -267,6 +278,7 @@ impl StreamText {
             Kind::Stock(_) | Kind::Values(_) | Kind::Scan(ScanMap::Paths(_)) => &[Codec::Json],
             Kind::Plain(_) | Kind::Scan(ScanMap::Whole(_)) => &[Codec::Raw],
             Kind::Registers(_) => &[Codec::Modbus],
+            Kind::Tags(_) => &[Codec::Llrp],
         };
         if codecs.contains(&scope.codec) {
             return Ok(kind);
@@ -317,9 +329,12 @@ fn groups<'a>(kind: &'a Kind, map: &'a ModbusMap) -> Vec<Vec<&'a str>> {
         Kind::Registers(registers) => {
             registers.fields.iter().map(|name| with_references(name).collect()).collect()
         }
-        Kind::Weight(_) | Kind::Stock(_) | Kind::Scan(_) | Kind::Values(_) | Kind::Plain(_) => {
-            Vec::new()
-        }
+        Kind::Weight(_)
+        | Kind::Stock(_)
+        | Kind::Scan(_)
+        | Kind::Values(_)
+        | Kind::Plain(_)
+        | Kind::Tags(_) => Vec::new(),
     };
     // The heartbeat is read along; it vouches for the device and not for one mass.
     groups.extend(map.heartbeat.iter().map(|heartbeat| vec![heartbeat.field.as_str()]));

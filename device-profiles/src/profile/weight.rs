@@ -196,6 +196,7 @@ impl WeightText {
             Codec::Json => "cells",
             Codec::Raw => "line",
             Codec::Modbus => "scales",
+            Codec::Llrp => return Err(invalid("a reader of tags weighs nothing")),
         };
         for (name, there) in [
             ("cells", !self.cells.is_empty()),
@@ -221,7 +222,9 @@ impl WeightText {
             }
             (Codec::Raw, _) => WeightCells::Line(self.line.unwrap_or_default().check()?),
             (Codec::Modbus, Some(map)) => WeightCells::Registers(scales(self.scales, map)?),
-            (Codec::Modbus, None) => return Err(invalid("it needs a register map")),
+            (Codec::Modbus | Codec::Llrp, _) => {
+                return Err(invalid("it needs a register map"));
+            }
         };
         Ok(WeightMap {
             cells,

@@ -5,7 +5,7 @@
 
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
-use device_profiles::{FacilityId, Measurement, Profile, ScanMode, Value as Measured};
+use device_profiles::{FacilityId, Measurement, Profile, ReaderEvent, ScanMode, Value as Measured};
 use fold::{Body, Command, Entry, Position, Principal};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -295,6 +295,37 @@ fn measurement(measurement: &Measurement) -> Value {
                 Measured::Text(text) => json!(text),
             };
             json!({ "kind": "value", "name": name, "value": value })
+        }
+        Measurement::Tag(read) => json!({
+            "kind": "tag", "tag": read.tag, "antenna": read.antenna, "rssi_cdbm": read.rssi_cdbm,
+            "reads": read.reads, "device_time": read.device_us.map(When),
+        }),
+        Measurement::Reader(event) => reader_event(event),
+        Measurement::Numbers { first, last, missing } => {
+            json!({ "kind": "numbers", "first": first, "last": last, "missing": missing })
+        }
+    }
+}
+
+fn reader_event(event: &ReaderEvent) -> Value {
+    match event {
+        ReaderEvent::Connected => json!({ "kind": "reader", "event": "connected" }),
+        ReaderEvent::Started => json!({ "kind": "reader", "event": "started" }),
+        ReaderEvent::Stopped => json!({ "kind": "reader", "event": "stopped" }),
+        ReaderEvent::Antenna { port, connected } => {
+            json!({ "kind": "reader", "event": "antenna", "port": port, "connected": connected })
+        }
+        ReaderEvent::Input { port, high } => {
+            json!({ "kind": "reader", "event": "input", "port": port, "high": high })
+        }
+        ReaderEvent::Filling { percent } => {
+            json!({ "kind": "reader", "event": "filling", "percent": percent })
+        }
+        ReaderEvent::Overflow { reads } => {
+            json!({ "kind": "reader", "event": "overflow", "reads": reads })
+        }
+        ReaderEvent::Trouble { text } => {
+            json!({ "kind": "reader", "event": "trouble", "text": text })
         }
     }
 }

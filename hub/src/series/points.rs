@@ -104,7 +104,11 @@ impl Points {
             Measurement::Value { name, value: Value::Text(text) } => {
                 (name, Reading::Text(fit(text)))
             }
-            Measurement::Stock { .. } | Measurement::Scan { .. } => return,
+            Measurement::Stock { .. }
+            | Measurement::Scan { .. }
+            | Measurement::Tag(_)
+            | Measurement::Reader(_)
+            | Measurement::Numbers { .. } => return,
         };
         let mut name = fit(name);
         if name.ends_with('\\') {

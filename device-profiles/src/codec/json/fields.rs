@@ -40,7 +40,7 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
         Kind::Scan(ScanMap::Paths(map)) => vec![scan(&root, map)?],
         Kind::Values(map) => values(&root, map, stream)?,
         // Parsing a profile lets no stream of another codec into a JSON profile.
-        Kind::Weight(_) | Kind::Scan(_) | Kind::Plain(_) | Kind::Registers(_) => {
+        Kind::Weight(_) | Kind::Scan(_) | Kind::Plain(_) | Kind::Registers(_) | Kind::Tags(_) => {
             return Err(DecodeReject::UnknownStream(stream.to_owned()));
         }
     };
