@@ -40,6 +40,7 @@ pub mod mqtt;
 mod people;
 pub mod play;
 pub mod random;
+pub mod rfid;
 pub mod scenario;
 mod scenario_check;
 mod scenario_devices;

@@ -1,0 +1,389 @@
+//! A scenario of tags: a site with its antennas, groups of tags with their habits, and what either physics needs, in TOML.
+//!
+//! Unknown keys are refused with their line; names that lead nowhere and values out of range are refused with their key.
+//! A scenario is data: world and physics read it and decide nothing that is not written here or a default.
+
+use serde::Deserialize;
+use std::collections::BTreeSet;
+
+use crate::scenario::ScenarioError;
+
+/// Tags one scenario may have.
+pub const TAGS_MAX: usize = 1_000_000;
+/// Antennas one scenario may have.
+pub const PLACES_MAX: usize = 1_000;
+/// SKUs one scenario may have: an item reference has five digits.
+pub const SKUS_MAX: usize = 100_000;
+/// Longest scenario, seconds: a month.
+pub const DURATION_S_MAX: f64 = 2.7e6;
+/// Shortest mean time at home, seconds: a shorter one would make journeys without end.
+pub const DWELL_S_MIN: f64 = 1.0;
+
+/// Name and text of every built-in scenario.
+pub const SCENARIOS: [(&str, &str); 1] =
+    [("shelf-0.6", include_str!("../../scenarios/rfid/shelf-0.6.toml"))];
+
+/// A checked scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Length in virtual seconds.
+    pub duration_s: f64,
+    /// Zones.
+    pub zone: Vec<ZoneSpec>,
+    /// Antennas, and where each listens.
+    pub place: Vec<PlaceSpec>,
+    /// Groups of tags.
+    pub group: Vec<GroupSpec>,
+    /// Parameters of [`super::Epochs`].
+    #[serde(default)]
+    pub epoch: EpochSpec,
+}
+
+/// What a zone is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Personality {
+    /// Goods stay here.
+    Shelf,
+    /// Goods pass here on their way in and out: antennas on both sides of a line.
+    Portal,
+    /// Goods are paid here.
+    PointOfSale,
+    /// Goods are tried on here, and come back or are bought.
+    FittingRoom,
+}
+
+/// The side of a portal's line that an antenna looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The side of the facility.
+    Inside,
+    /// The side of the world.
+    Outside,
+}
+
+/// How tags travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// In somebody's hand.
+    #[default]
+    Hand,
+    /// On a cart.
+    Cart,
+    /// On a pallet that a forklift moves. It shadows the tags it passes, and those within the pallet.
+    Forklift,
+}
+
+/// A zone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneSpec {
+    /// Its name, unique.
+    pub name: String,
+    /// What it is for.
+    pub personality: Personality,
+}
+
+/// An antenna and the place it listens to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceSpec {
+    /// Its name, unique.
+    pub name: String,
+    /// The zone it belongs to.
+    pub zone: String,
+    /// The reader; readers are numbered in the order in which they are named first.
+    pub reader: String,
+    /// The reader's port, from 1.
+    pub antenna: u16,
+    /// Which side of a portal it looks at.
+    pub side: Option<Side>,
+    /// The slot it stands for, if it does.
+    pub slot: Option<String>,
+}
+
+/// Tags with the same habits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSpec {
+    /// How many tags.
+    pub tags: usize,
+    /// How many of them travel together.
+    #[serde(default = "one")]
+    pub batch: usize,
+    /// How they travel.
+    #[serde(default)]
+    pub carrier: Carrier,
+    /// SKUs they are of, in turn.
+    #[serde(default = "one")]
+    pub skus: usize,
+    /// Places of which they choose one whenever they come home.
+    pub home: Vec<String>,
+    /// Mean time at home, seconds, exponential.
+    pub dwell_s: f64,
+    /// Share of the batches that begin outside, for one dwell time.
+    #[serde(default)]
+    pub away: f64,
+    /// Walking home takes so long, seconds, uniform.
+    #[serde(default = "walk")]
+    pub walk_s: [f64; 2],
+    /// The tags of a batch are put down one by one within so many seconds.
+    #[serde(default)]
+    pub unload_s: f64,
+    /// Where they go from home; they stay for ever without any.
+    #[serde(default)]
+    pub trip: Vec<TripSpec>,
+}
+
+/// A way from home through some places and home again, or away for good.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TripSpec {
+    /// How often, beside the others.
+    #[serde(default = "one_f64")]
+    pub weight: f64,
+    /// Where it leads, in order.
+    pub legs: Vec<LegSpec>,
+    /// They do not come back.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+/// One leg of a trip.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LegSpec {
+    /// One of these places; outside when there is none.
+    #[serde(default)]
+    pub to: Vec<String>,
+    /// Walking there takes so long, seconds, uniform.
+    #[serde(default)]
+    pub walk_s: [f64; 2],
+    /// They stay at least so long, seconds, uniform.
+    #[serde(default)]
+    pub stay_s: [f64; 2],
+    /// And so long beyond that on average, seconds, exponential.
+    #[serde(default)]
+    pub mean_s: f64,
+}
+
+/// Parameters of the physics by epochs. Probabilities are those of one epoch of half a second.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EpochSpec {
+    /// Read rate of a tag that is there, drawn for each tag and place between these.
+    pub read_rate: [f64; 2],
+    /// A tag that is not in a zone is read there.
+    pub ghost_rate: f64,
+    /// A fade begins.
+    pub fade_start: f64,
+    /// It lasts so many epochs.
+    pub fade_epochs: [i64; 2],
+    /// Read rate in a fade.
+    pub faded_rate: f64,
+    /// Times an hour that something stands before a whole zone: all its tags fade.
+    pub shadow_per_hour: f64,
+    /// For so long, seconds.
+    pub shadow_s: [f64; 2],
+    /// Read rate of a tag that is carried through its zone, as a share of the rate at rest.
+    pub moving_factor: f64,
+    /// Signal of an antenna's own reads, dBm.
+    pub signal_dbm: f64,
+    /// A ghost is so much weaker, dB, uniform.
+    pub ghost_loss_db: [f64; 2],
+    /// Cross-reads: which antenna hears the tags of which place.
+    pub neighbour: Vec<NeighbourSpec>,
+}
+
+/// An antenna that hears the tags of another's place.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeighbourSpec {
+    /// The place where the tags are.
+    pub of: String,
+    /// The place whose antenna hears them, too.
+    pub heard_by: String,
+    /// Probability in an epoch.
+    pub rate: f64,
+    /// So much weaker than their own antenna hears them, dB, uniform for each tag.
+    pub loss_db: [f64; 2],
+}
+
+impl Default for EpochSpec {
+    fn default() -> Self {
+        Self {
+            read_rate: [0.6, 0.6],
+            ghost_rate: 0.003,
+            fade_start: 0.01,
+            fade_epochs: [3, 12],
+            faded_rate: 0.02,
+            shadow_per_hour: 0.0,
+            shadow_s: [5.0, 20.0],
+            moving_factor: 0.5,
+            signal_dbm: -54.0,
+            ghost_loss_db: [6.0, 18.0],
+            neighbour: Vec::new(),
+        }
+    }
+}
+
+fn one() -> usize {
+    1
+}
+fn one_f64() -> f64 {
+    1.0
+}
+fn walk() -> [f64; 2] {
+    [1.0, 4.0]
+}
+
+impl Scenario {
+    /// Parses and checks a scenario; `name` appears in errors.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Syntax`] or [`ScenarioError::Value`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text).map_err(|e| ScenarioError::Syntax {
+            name: name.to_owned(),
+            detail: e.to_string().trim_end().to_owned(),
+        })?;
+        scenario.check().map_err(|(key, detail)| ScenarioError::Value {
+            name: name.to_owned(),
+            key,
+            detail,
+        })?;
+        Ok(scenario)
+    }
+
+    /// The built-in scenario of that name.
+    ///
+    /// # Errors
+    /// [`ScenarioError`]; an unknown name is one, too.
+    pub fn builtin(name: &str) -> Result<Self, ScenarioError> {
+        let Some((name, text)) = SCENARIOS.into_iter().find(|(known, _)| *known == name) else {
+            let names = SCENARIOS.map(|(name, _)| name).join(", ");
+            return Err(ScenarioError::Value {
+                name: name.to_owned(),
+                key: "name".to_owned(),
+                detail: format!("there is no such built-in scenario; there are {names}"),
+            });
+        };
+        Self::parse(name, text)
+    }
+
+    /// Checks every name and range; the error is (key, detail).
+    fn check(&self) -> Check {
+        within(self.duration_s, 1.0, DURATION_S_MAX, "duration_s")?;
+        let mut zones = BTreeSet::new();
+        for (i, zone) in self.zone.iter().enumerate() {
+            need(zones.insert(&*zone.name), &format!("zone[{i}].name"), "is given twice")?;
+        }
+        need((1..=PLACES_MAX).contains(&self.place.len()), "place", "1 to 1000 are needed")?;
+        let (mut places, mut ports) = (BTreeSet::new(), BTreeSet::new());
+        for (i, place) in self.place.iter().enumerate() {
+            let key = |field: &str| format!("place[{i}].{field}");
+            need(places.insert(&*place.name), &key("name"), "is given twice")?;
+            need(zones.contains(&*place.zone), &key("zone"), "no such zone")?;
+            need(place.antenna > 0, &key("antenna"), "ports are numbered from 1")?;
+            let port = (&*place.reader, place.antenna);
+            need(ports.insert(port), &key("antenna"), "the reader's port is given twice")?;
+            let portal =
+                |z: &ZoneSpec| z.name == place.zone && z.personality == Personality::Portal;
+            let is_portal = self.zone.iter().any(portal);
+            need(
+                is_portal == place.side.is_some(),
+                &key("side"),
+                "portals have sides, and only they",
+            )?;
+        }
+        need(!self.group.is_empty(), "group", "at least one is needed")?;
+        let tags = self.group.iter().map(|group| group.tags).fold(0, usize::saturating_add);
+        need(tags <= TAGS_MAX, "group", &format!("more than {TAGS_MAX} tags"))?;
+        let skus = self.group.iter().map(|group| group.skus).fold(0, usize::saturating_add);
+        need(skus <= SKUS_MAX, "group", &format!("more than {SKUS_MAX} SKUs"))?;
+        for (i, group) in self.group.iter().enumerate() {
+            group.check(&format!("group[{i}]"), &places)?;
+        }
+        self.epoch.check(&places)
+    }
+}
+
+impl GroupSpec {
+    fn check(&self, at: &str, places: &BTreeSet<&str>) -> Check {
+        let key = |field: &str| format!("{at}.{field}");
+        need(self.tags > 0, &key("tags"), "at least one is needed")?;
+        need(self.batch > 0, &key("batch"), "at least one travels")?;
+        need(self.skus > 0, &key("skus"), "at least one is needed")?;
+        need(!self.home.is_empty(), &key("home"), "at least one is needed")?;
+        known(&self.home, places, &key("home"))?;
+        within(self.dwell_s, DWELL_S_MIN, DURATION_S_MAX, &key("dwell_s"))?;
+        within(self.away, 0.0, 1.0, &key("away"))?;
+        range(self.walk_s, 0.0, 3_600.0, &key("walk_s"))?;
+        within(self.unload_s, 0.0, 3_600.0, &key("unload_s"))?;
+        for (i, trip) in self.trip.iter().enumerate() {
+            let key = |field: &str| format!("{at}.trip[{i}].{field}");
+            within(trip.weight, 0.0, 1e6, &key("weight"))?;
+            for leg in &trip.legs {
+                known(&leg.to, places, &key("legs.to"))?;
+                range(leg.walk_s, 0.0, 3_600.0, &key("legs.walk_s"))?;
+                range(leg.stay_s, 0.0, DURATION_S_MAX, &key("legs.stay_s"))?;
+                within(leg.mean_s, 0.0, DURATION_S_MAX, &key("legs.mean_s"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EpochSpec {
+    fn check(&self, places: &BTreeSet<&str>) -> Check {
+        range(self.read_rate, 0.0, 1.0, "epoch.read_rate")?;
+        within(self.ghost_rate, 0.0, 1.0, "epoch.ghost_rate")?;
+        within(self.fade_start, 0.0, 1.0, "epoch.fade_start")?;
+        let [least, most] = self.fade_epochs;
+        need(1 <= least && least <= most, "epoch.fade_epochs", "must be 1 or more, in order")?;
+        within(self.faded_rate, 0.0, 1.0, "epoch.faded_rate")?;
+        within(self.shadow_per_hour, 0.0, 3_600.0, "epoch.shadow_per_hour")?;
+        range(self.shadow_s, 0.0, 3_600.0, "epoch.shadow_s")?;
+        within(self.moving_factor, 0.0, 1.0, "epoch.moving_factor")?;
+        within(self.signal_dbm, -90.0, 0.0, "epoch.signal_dbm")?;
+        range(self.ghost_loss_db, 0.0, 60.0, "epoch.ghost_loss_db")?;
+        for (i, neighbour) in self.neighbour.iter().enumerate() {
+            let key = |field: &str| format!("epoch.neighbour[{i}].{field}");
+            let NeighbourSpec { of, heard_by, rate, loss_db } = neighbour;
+            need(places.contains(&**of), &key("of"), "no such place")?;
+            need(places.contains(&**heard_by), &key("heard_by"), "no such place")?;
+            need(of != heard_by, &key("heard_by"), "a place is no neighbour of itself")?;
+            within(*rate, 0.0, 1.0, &key("rate"))?;
+            range(*loss_db, -20.0, 60.0, &key("loss_db"))?;
+        }
+        Ok(())
+    }
+}
+
+type Check = Result<(), (String, String)>;
+
+fn need(ok: bool, key: &str, detail: &str) -> Check {
+    if ok { Ok(()) } else { Err((key.to_owned(), detail.to_owned())) }
+}
+
+fn within(x: f64, lo: f64, hi: f64, key: &str) -> Check {
+    // A comparison with NaN is false, so NaN is refused too.
+    need(x >= lo && x <= hi, key, &format!("{x} is not within {lo}..={hi}"))
+}
+
+fn range([from, to]: [f64; 2], lo: f64, hi: f64, key: &str) -> Check {
+    within(from, lo, hi, key)?;
+    within(to, from, hi, key)
+}
+
+fn known(names: &[String], places: &BTreeSet<&str>, key: &str) -> Check {
+    match names.iter().find(|name| !places.contains(&***name)) {
+        None => Ok(()),
+        Some(name) => need(false, key, &format!("there is no place {name:?}")),
+    }
+}
