@@ -23,6 +23,7 @@ mod frames;
 mod journey;
 mod physics;
 pub mod scenario;
+pub mod scoring;
 mod truth;
 mod world;
 

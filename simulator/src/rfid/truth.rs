@@ -176,6 +176,12 @@ impl Truth {
         passages
     }
 
+    /// Whether goods are paid in a zone.
+    pub(super) fn is_till(&self, zone: usize) -> bool {
+        let zone = self.site.zones.get(zone);
+        zone.is_some_and(|zone| zone.personality == Personality::PointOfSale)
+    }
+
     fn journey(&self, item: usize) -> &[Interval] {
         self.journeys.get(item).map_or(&[], |journey| journey)
     }
@@ -196,14 +202,14 @@ impl Truth {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::rfid::scenario::Scenario;
     use crate::rfid::world::World;
 
-    /// A shop of a floor (place 0), a till (1) and a door (2 inside, 3 outside), and one tag with this journey of whole
-    /// seconds.
-    fn truth(journey: &[(Spot, i64)]) -> Truth {
+    /// A shop of a floor (places 0 and 4), a till (1) and a door (2 inside, 3 outside), and one tag with this journey of
+    /// whole seconds.
+    pub(in crate::rfid) fn truth(journey: &[(Spot, i64)]) -> Truth {
         let text = r#"
             seed = 1
             duration_s = 1000
@@ -214,7 +220,8 @@ mod tests {
               { name = "a", zone = "floor", reader = "r", antenna = 1 },
               { name = "t", zone = "till", reader = "r", antenna = 2 },
               { name = "i", zone = "door", side = "inside", reader = "r", antenna = 3 },
-              { name = "o", zone = "door", side = "outside", reader = "r", antenna = 4 } ]
+              { name = "o", zone = "door", side = "outside", reader = "r", antenna = 4 },
+              { name = "b", zone = "floor", reader = "r", antenna = 5 } ]
             group = [{ tags = 1, home = ["a"], dwell_s = 10 }]
         "#;
         let mut truth = World::new(&Scenario::parse("shop", text).unwrap()).unwrap().truth;
