@@ -10,8 +10,8 @@
 
 use std::future::Future;
 
-use device_profiles::{DeviceId, FacilityId, Sku, SlotId, Units};
-use fold::{Event, LedgerHour, Level, Movement};
+use device_profiles::{DeviceId, FacilityId, Sku, SlotId, Tag, Units};
+use fold::{Event, LedgerHour, Level, Movement, TagNow};
 
 pub mod contract;
 mod model;
@@ -54,6 +54,10 @@ pub struct Batch {
     pub levels: Vec<(FacilityId, Level)>,
     /// Lines that are no more, sorted: no longer planned and empty.
     pub gone: Vec<(FacilityId, SlotId, Sku)>,
+    /// Tags as they are at `to`, sorted by facility and tag, each once.
+    pub tags: Vec<(FacilityId, TagNow)>,
+    /// Tags that are known no more, sorted.
+    pub tags_gone: Vec<(FacilityId, Tag)>,
     /// Totals as they stand at `to`, sorted by facility and SKU, each once.
     pub totals: Vec<(FacilityId, Sku, Units)>,
     /// Device hours, absolute, sorted by facility, device and hour, each once.
@@ -76,6 +80,8 @@ impl Batch {
             + self.events.len()
             + self.levels.len()
             + self.gone.len()
+            + self.tags.len()
+            + self.tags_gone.len()
             + self.totals.len()
             + self.ledgers.len()
     }

@@ -1,16 +1,25 @@
 //! Booking: the one place where a quantity changes, so that movements and levels cannot disagree.
 
-use device_profiles::{DeviceId, Sku, Units};
+use device_profiles::{DeviceId, Sku, SlotId, Units};
 
 use crate::{
     discrepancy::{self, Kind, Opened},
     effects::{Cause, Confidence, Effects, Movement, Reason, Why},
     entry::{HubTime, Principal, Source},
-    limits::{LINES_MAX, QUANTITY_UNITS_MAX},
+    limits::{FRESHNESS_US, LINES_MAX, QUANTITY_UNITS_MAX},
     slot::{Line, Past, Slot},
     table::Table,
     witness,
 };
+
+/// The counting source of a line spoke and nothing changed; it is told from time to time.
+pub(crate) fn freshen(line: &mut Line, slot: &SlotId, at: HubTime, effects: &mut Effects) {
+    line.fresh_at = at;
+    if at.since_us(line.told_at) >= FRESHNESS_US {
+        line.told_at = at;
+        effects.levels.push((slot.clone(), line.sku.clone()));
+    }
+}
 
 /// Where an effect comes from; the same for all effects of one measurement.
 #[derive(Debug, Clone)]

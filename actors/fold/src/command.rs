@@ -110,6 +110,10 @@ impl State {
             }
             Command::Tare { device, channel } => self.tare(origin, effects, device, channel),
             Command::Zero { slot, force } => self.zero(origin, effects, slot, *force),
+            Command::TagGone { tag, elsewhere, unless_read_since } => {
+                self.tag_gone(origin, effects, tag, elsewhere.as_ref(), *unless_read_since)
+            }
+            Command::CycleCount { zone } => self.cycle_count(effects, zone.as_ref()),
         }
     }
 

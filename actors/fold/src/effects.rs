@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use device_profiles::{DeviceId, Sku, SlotId, Units};
+use device_profiles::{DeviceId, FacilityId, Sku, SlotId, Tag, Units, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     device::LedgerHour,
     discrepancy::{Closed, Opened},
     entry::{HubTime, Position, Principal},
+    rfid::{How, Whereabouts},
 };
 
 /// Everything one entry did.
@@ -25,6 +26,8 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Lines whose level row changed.
     pub levels: Vec<(SlotId, Sku)>,
+    /// Tags whose row changed.
+    pub tags: Vec<Tag>,
     /// A device's hour that this entry ended; final counts.
     pub ledger_closed: Option<(DeviceId, LedgerHour)>,
 }
@@ -122,6 +125,16 @@ pub enum Reason {
     Unreadable,
     /// The payload is not a message of its protocol.
     NotMessage,
+    /// The antenna looks at no zone.
+    UnboundAntenna,
+    /// The facility has no room for another tag.
+    TooManyTags,
+    /// No such tag is present.
+    UnknownTag,
+    /// The tag was read here since.
+    TagReadSince,
+    /// No such zone has readers.
+    UnknownZone,
 }
 
 impl Reason {
@@ -134,6 +147,11 @@ impl Reason {
             Self::NotImage => "not_image",
             Self::NotText => "not_text",
             Self::NotMessage => "not_message",
+            Self::UnboundAntenna => "unbound_antenna",
+            Self::TooManyTags => "too_many_tags",
+            Self::UnknownTag => "unknown_tag",
+            Self::TagReadSince => "tag_read_since",
+            Self::UnknownZone => "unknown_zone",
             Self::TooDeep => "too_deep",
             Self::TooLarge => "too_large",
             Self::MissingField => "missing_field",
@@ -284,6 +302,8 @@ pub enum Cause {
     Tare,
     /// Later evidence showed that an earlier movement was wrong.
     Correction,
+    /// A tag came, went or changed place.
+    Rfid,
 }
 
 impl Cause {
@@ -300,6 +320,7 @@ impl Cause {
             Self::Adjustment => "adjustment",
             Self::Tare => "tare",
             Self::Correction => "correction",
+            Self::Rfid => "rfid",
         }
     }
 }
@@ -322,6 +343,8 @@ pub enum Why {
     },
     /// Two plateaus of a load cell differ by a whole number of units.
     Plateau(Box<PlateauWhy>),
+    /// A tag came, went or changed place.
+    Tag(Box<TagTold>),
     /// The first settled reading of a cell with a known zero.
     FirstPlateau(Box<PlateauWhy>),
     /// A count, applied at its time.
@@ -371,6 +394,70 @@ pub struct PlateauWhy {
     pub scale_ppm: i64,
     /// Offset of the entry that set the calibration; 0 for the enrolment.
     pub calibration: u64,
+}
+
+/// What became of a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TagChange {
+    /// It is here for the first time.
+    Arrived,
+    /// It is here again.
+    Returned,
+    /// It is at another place.
+    Moved,
+    /// It is here no more.
+    Departed,
+}
+
+impl TagChange {
+    /// Its name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrived => "arrived",
+            Self::Returned => "returned",
+            Self::Moved => "moved",
+            Self::Departed => "departed",
+        }
+    }
+}
+
+/// A change of a tag, with what it rests on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TagTold {
+    /// What became of it.
+    pub change: TagChange,
+    /// The tag.
+    pub tag: Tag,
+    /// Where it was.
+    pub from: Option<Whereabouts>,
+    /// Where it is.
+    pub to: Option<Whereabouts>,
+    /// How it departed.
+    pub how: Option<How>,
+    /// The facility that has it now, if another one has.
+    pub elsewhere: Option<FacilityId>,
+    /// How likely that is.
+    pub probability: f64,
+    /// When it was read last, hub time in microseconds.
+    pub last_read_us: i64,
+    /// Offsets of the entries that read it last, newest first.
+    pub reads: Vec<u64>,
+}
+
+/// A count of tags.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CycleCount {
+    /// The zone; the whole facility when absent.
+    pub zone: Option<ZoneId>,
+    /// Tags that are present.
+    pub present: u64,
+    /// Of these, tags that are less likely there than nine in ten.
+    pub doubtful: u64,
+    /// Tags of no SKU that is known.
+    pub unknown: u64,
+    /// Tags by SKU; the first thousand.
+    pub skus: Vec<(Sku, u64)>,
 }
 
 /// Something told that is not a movement.
@@ -428,6 +515,22 @@ pub enum EventKind {
         /// Their version.
         version: u32,
     },
+    /// A tag arrived, returned, moved or departed.
+    Tag(Box<TagTold>),
+    /// Tags of a zone were counted.
+    CycleCount(Box<CycleCount>),
+    /// A reader listens, or listens no more; or an antenna of it does.
+    Listening {
+        /// The antenna; the whole reader when absent.
+        antenna: Option<u16>,
+        /// It does.
+        on: bool,
+    },
+    /// A reader says that something is wrong.
+    ReaderTrouble {
+        /// What it says.
+        text: String,
+    },
     /// A line took back in what records did that the journal lost.
     Restated {
         /// By how many units.
@@ -447,6 +550,11 @@ impl EventKind {
             Self::SourceLoss { .. } => "source_loss",
             Self::EntryQuarantined { .. } => "entry_quarantined",
             Self::FoldUpgraded { .. } => "fold_upgraded",
+            Self::Tag(told) => told.change.as_str(),
+            Self::CycleCount(_) => "cycle_count",
+            Self::Listening { on: true, .. } => "listening",
+            Self::Listening { on: false, .. } => "deaf",
+            Self::ReaderTrouble { .. } => "reader_trouble",
             Self::Restated { .. } => "restated",
         }
     }

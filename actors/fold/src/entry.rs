@@ -7,10 +7,12 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use device_profiles::{
-    Channel, DeviceId, FacilityId, Milligrams, ProfileHash, ShardId, ShelfId, Sku, SlotId, Units,
-    ZoneId,
+    Channel, DeviceId, FacilityId, Milligrams, ProfileHash, ShardId, ShelfId, Sku, SlotId, Tag,
+    Units, ZoneId,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::rfid::{AntennaSpec, ZoneSpec};
 
 /// A place in the journal. `epoch` changes only when a journal is made anew; `offset` is opaque, increasing and not dense.
 #[derive(
@@ -204,6 +206,15 @@ pub enum Master {
         /// Scale in millionths; 1,000,000 leaves the mass as it is.
         scale_ppm: i64,
     },
+    /// A zone is a place of this kind.
+    Zone(ZoneSpec),
+    /// These are all antennas of a reader that look somewhere.
+    Antennas {
+        /// The reader.
+        device: DeviceId,
+        /// Its antennas.
+        antennas: Vec<AntennaSpec>,
+    },
 }
 
 /// A slot.
@@ -376,6 +387,20 @@ pub enum Command {
         slot: SlotId,
         /// Whatever other sources say.
         force: bool,
+    },
+    /// A tag is not here any more.
+    TagGone {
+        /// The tag.
+        tag: Tag,
+        /// The facility that has it, if that is why.
+        elsewhere: Option<FacilityId>,
+        /// A tag that was read here since is here.
+        unless_read_since: Option<HubTime>,
+    },
+    /// What is in a zone now is to be told: a stocktaking by tags.
+    CycleCount {
+        /// The zone; the whole facility when absent.
+        zone: Option<ZoneId>,
     },
 }
 

@@ -12,6 +12,7 @@ use crate::{
     device::{Device, LedgerHour},
     effects::{Cause, Confidence, Effects, Event, EventKind, Outcome, Reason, Why},
     entry::{Entry, Frame, Source},
+    rfid::Batch,
     state::{State, Timer},
     weight, witness,
 };
@@ -102,10 +103,24 @@ impl State {
         };
         let mut applied = false;
         let mut refused = None;
+        let batch = Batch::of(self.now, taken);
+        if let StreamKind::Tags(map) = &stream.kind {
+            self.rfid.readers.frame(&frame.device, taken, map.patience_ms);
+            applied = reading.measurements.is_empty();
+        }
         for measurement in &reading.measurements {
             let result = match measurement {
                 Measurement::Value { .. } => Ok(()),
-                Measurement::Tag(_) | Measurement::Reader(_) | Measurement::Numbers { .. } => {
+                Measurement::Tag(read) => {
+                    let ago_us = batch.ago_us(reading.device_us, read.device_us);
+                    self.tag_read(&origin, effects, read, ago_us)
+                }
+                Measurement::Reader(event) => {
+                    self.reader_event(&origin, effects, event);
+                    Ok(())
+                }
+                Measurement::Numbers { first, last, missing } => {
+                    self.event_numbers(&origin, effects, (*first, *last), *missing);
                     Ok(())
                 }
                 Measurement::Stock { sku, delta, slot } => {

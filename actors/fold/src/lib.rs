@@ -8,6 +8,7 @@
 //! ```text
 //!  Entry ── apply ──► timers that fell due ──► frame ──► dedupe ──► decode ──► weight │ stock │ scan
 //!                                             master                                     │
+//!                                             tags ──────────────────────────────────────┤
 //!                                             command ───────────────────────────────────┴─► book ──► Movement, Level
 //!                                             quarantined                                             Event, Discrepancy
 //! ```
@@ -33,6 +34,7 @@ pub mod entry;
 mod frame;
 pub mod limits;
 mod master;
+pub mod rfid;
 mod slot;
 mod snapshot;
 mod state;
@@ -43,12 +45,14 @@ mod witness;
 
 pub use device::{Counts, LedgerHour};
 pub use effects::{
-    Cause, Confidence, Effects, Event, EventKind, Movement, MovementId, Outcome, Reason, Why,
+    Cause, Confidence, CycleCount, Effects, Event, EventKind, Movement, MovementId, Outcome,
+    Reason, TagChange, TagTold, Why,
 };
 pub use entry::{
     Body, ChannelSpec, Command, CommandEntry, DeviceSpec, Entry, Frame, HubTime, LineSpec, Master,
     MasterEntry, Position, Principal, SkuSpec, SlotSpec, Source,
 };
+pub use rfid::{AntennaSpec, How, Mobility, Personality, TagNow, Whereabouts, ZoneSpec};
 pub use slot::Level;
 pub use snapshot::RestoreError;
 pub use state::State;

@@ -38,6 +38,20 @@ pub const TEXT_BYTES_MAX: usize = 128;
 pub const COMMAND_UNITS_MAX: i64 = 10_000_000;
 /// Largest absolute quantity of a line, in units.
 pub const QUANTITY_UNITS_MAX: i64 = 1_000_000_000_000;
+/// Zones with readers a facility.
+pub const ZONES_MAX: usize = 1_024;
+/// Antennas of readers a facility, those taken down included.
+pub const ANTENNAS_MAX: usize = 8_192;
+/// Pairs of antennas of which it is known how one hears the other's tags, a facility.
+pub const PAIRS_MAX: usize = 65_536;
+/// Tags known a facility: present, departed of late, and heard but not believed.
+pub const TAGS_MAX: usize = 2_000_000;
+/// Tags that are due and looked at with one entry.
+pub const LOOKS_MAX: usize = 4_096;
+/// Largest gap of a source's event numbers that is counted as loss, in events; beyond it the source began anew.
+pub const NUMBERS_GAP_MAX: u64 = 1_000_000;
+/// SKUs named in a cycle count.
+pub const CYCLE_SKUS_MAX: usize = 1_000;
 /// Values in one master-data entry.
 pub const MASTER_VALUES_MAX: usize = 1_000;
 /// Largest scale of a calibration, in millionths.

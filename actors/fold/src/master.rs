@@ -30,10 +30,14 @@ impl State {
             return false;
         }
         self.revision = entry.revision;
+        let mut renamed = false;
         for value in &entry.values {
             match value {
                 Master::Slot(spec) => self.master_slot(spec),
-                Master::Sku(spec) => self.master_sku(spec),
+                Master::Sku(spec) => {
+                    renamed = true;
+                    self.master_sku(spec);
+                }
                 Master::Lines { slot, lines } => self.master_lines(slot, lines, effects),
                 Master::Device(spec) => self.master_device(spec),
                 Master::DeviceRevoked(id) => {
@@ -42,11 +46,21 @@ impl State {
                     }
                 }
                 Master::SlotGone(id) => self.master_slot_gone(id, effects),
-                Master::SkuGone(sku) => self.master_sku_gone(sku, effects),
+                Master::SkuGone(sku) => {
+                    renamed = true;
+                    self.master_sku_gone(sku, effects);
+                }
+                Master::Zone(spec) => self.rfid.zone(spec.clone()),
+                Master::Antennas { device, antennas } => {
+                    self.rfid.antennas(device, antennas, self.now);
+                }
                 Master::Calibration { device, channel, slot, zero, scale_ppm } => {
                     self.calibrated(offset, (device, channel, slot), (zero.0, *scale_ppm), effects);
                 }
             }
+        }
+        if renamed && self.tags_known() > 0 {
+            self.tags_renamed(offset, effects);
         }
         true
     }

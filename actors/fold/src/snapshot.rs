@@ -11,12 +11,18 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     entry::{HubTime, Position},
+    rfid::{Readers, Rfid, TAG_BUCKETS, Tags, ZoneSpec},
     state::{State, Timer},
     table::{BUCKETS, Table},
 };
 
 /// Layout of the slices. A change of any type inside raises it.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
+/// The layout before tags: what came after the tables was not there.
+const LAYOUT_WITHOUT_TAGS: u32 = 1;
+/// Slices of a state without tags, and with them.
+const SLICES_WITHOUT_TAGS: usize = 1 + 4 * BUCKETS;
+const SLICES: usize = SLICES_WITHOUT_TAGS + 1 + TAG_BUCKETS;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -40,7 +46,7 @@ pub enum RestoreError {
     #[error("the snapshot has layout {0}, this version reads {LAYOUT}")]
     Layout(u32),
     /// Too few slices.
-    #[error("the snapshot has {0} slices, {expected} are needed", expected = 1 + 4 * BUCKETS)]
+    #[error("the snapshot has {0} slices, {SLICES} are needed")]
     Slices(usize),
     /// The bytes do not parse.
     #[error("the snapshot does not parse: {0}")]
@@ -63,25 +69,32 @@ impl State {
             keys: self.keys.iter().cloned().collect(),
             timers: self.timers.clone(),
         };
+        let zones: Vec<ZoneSpec> = self.rfid.zones().cloned().collect();
+        let rfid = (zones, self.rfid.readers.clone());
         std::iter::once(postcard::to_stdvec(&head))
             .chain(self.devices.slices())
             .chain(self.slots.slices())
             .chain(self.skus.slices())
             .chain(self.totals.slices())
+            .chain(std::iter::once(postcard::to_stdvec(&rfid)))
+            .chain(self.rfid.tags.slices())
             // Writing these types to a vector cannot fail; an empty slice would be refused on restore.
             .map(Result::unwrap_or_default)
     }
 
     /// Rebuilds a state.
     pub fn restore<S: AsRef<[u8]>>(slices: &[S]) -> Result<Self, RestoreError> {
-        if slices.len() != 1 + 4 * BUCKETS {
+        let first = slices.first().ok_or(RestoreError::Slices(0))?;
+        let (layout, _) = postcard::take_from_bytes::<u32>(first.as_ref())?;
+        let expected = match layout {
+            LAYOUT => SLICES,
+            LAYOUT_WITHOUT_TAGS => SLICES_WITHOUT_TAGS,
+            _ => return Err(RestoreError::Layout(layout)),
+        };
+        if slices.len() != expected {
             return Err(RestoreError::Slices(slices.len()));
         }
-        let (layout, _) = postcard::take_from_bytes::<u32>(slices[0].as_ref())?;
-        if layout != LAYOUT {
-            return Err(RestoreError::Layout(layout));
-        }
-        let head: Head = postcard::from_bytes(slices[0].as_ref())?;
+        let head: Head = postcard::from_bytes(first.as_ref())?;
         let table =
             |n: usize| slices[1 + n * BUCKETS..1 + (n + 1) * BUCKETS].iter().map(AsRef::as_ref);
         let mut state = Self::new(head.facility);
@@ -104,6 +117,13 @@ impl State {
         state.slots = Table::restore(table(1))?;
         state.skus = Table::restore(table(2))?;
         state.totals = Table::restore(table(3))?;
+        if layout == LAYOUT {
+            let (head, tags) = slices.split_at(SLICES_WITHOUT_TAGS + 1);
+            let (zones, readers): (Vec<ZoneSpec>, Readers) =
+                postcard::from_bytes(head[SLICES_WITHOUT_TAGS].as_ref())?;
+            let tags = Tags::restore(tags.iter().map(AsRef::as_ref))?;
+            state.rfid = Rfid::restore(zones, readers, tags);
+        }
         Ok(state)
     }
 

@@ -14,6 +14,7 @@ use crate::{
     device::{Device, LedgerHour},
     effects::{Effects, Event, EventKind, Outcome, Reason},
     entry::{Body, Entry, HubTime, Position, Principal, SkuSpec, SlotSpec, Source},
+    rfid::Rfid,
     slot::{Level, Line, Slot},
     table::Table,
     weight::{self, Cell},
@@ -40,6 +41,8 @@ pub struct State {
     pub(crate) slots: Table<SlotId, Slot>,
     pub(crate) skus: Table<Sku, SkuSpec>,
     pub(crate) totals: Table<Sku, Units>,
+    /// Zones, readers and tags.
+    pub(crate) rfid: Rfid,
     /// Entries to be passed over; given by the caller before the fold reaches them, not part of the state proper.
     skip: BTreeSet<u64>,
 }
@@ -72,6 +75,7 @@ impl State {
             slots: Table::default(),
             skus: Table::default(),
             totals: Table::default(),
+            rfid: Rfid::default(),
             skip: BTreeSet::new(),
         }
     }
@@ -87,6 +91,7 @@ impl State {
         self.position = Some(entry.position);
         self.now = self.now.max(entry.received_at);
         self.fire_due(entry, &mut effects);
+        self.tags_due(entry, &mut effects);
         if self.skip.remove(&entry.position.offset) {
             effects.outcome = Outcome::Quarantined(Reason::Poison);
             return effects;
@@ -172,7 +177,11 @@ impl State {
 
     /// When the fold next wants a tick, if nothing else comes.
     pub fn deadline(&self) -> Option<HubTime> {
-        self.timers.first().map(|(due, _)| *due)
+        let timer = self.timers.first().map(|(due, _)| *due);
+        match (timer, self.rfid.tags.next_due()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     pub(crate) fn arm(&mut self, due: HubTime, timer: Timer) {
@@ -253,7 +262,11 @@ impl State {
 
     /// Offsets of entries that a coming movement may name as evidence, unordered: whoever trims the journal keeps them.
     pub fn evidence(&self) -> impl Iterator<Item = u64> {
-        self.devices.iter().flat_map(|(_, device)| device.cells.iter().flat_map(Cell::evidence))
+        let cells = self
+            .devices
+            .iter()
+            .flat_map(|(_, device)| device.cells.iter().flat_map(Cell::evidence));
+        cells.chain(self.tag_evidence())
     }
 
     /// The level of a line.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use device_profiles::{DeviceId, FacilityId, ShardId, Sku, SlotId};
+use device_profiles::{DeviceId, FacilityId, ShardId, Sku, SlotId, Tag};
 use fold::{
     Body, Entry, EventKind, FOLD_VERSION, HubTime, LedgerHour, Outcome, Position, RestoreError,
     State, wire,
@@ -42,6 +42,7 @@ struct Pending {
 #[derive(Default)]
 struct Touched {
     lines: BTreeSet<(SlotId, Sku)>,
+    tags: BTreeSet<Tag>,
     totals: BTreeSet<Sku>,
     closed: Vec<(DeviceId, LedgerHour)>,
     ledgers: BTreeSet<DeviceId>,
@@ -153,7 +154,8 @@ impl Shard {
     pub fn pending_rows(&self) -> usize {
         let p = &self.pending;
         let lines: usize = p.facilities.values().map(|touched| touched.lines.len()).sum();
-        p.batch.movements.len() + p.batch.events.len() + lines
+        let tags: usize = p.facilities.values().map(|touched| touched.tags.len()).sum();
+        p.batch.movements.len() + p.batch.events.len() + lines + tags
     }
 
     /// Movements waiting to be committed.
@@ -188,6 +190,12 @@ impl Shard {
                 match state.level(slot.as_str(), &sku) {
                     Some(level) => batch.levels.push((facility.clone(), level)),
                     None => batch.gone.push((facility.clone(), slot, sku)),
+                }
+            }
+            for tag in touched.tags {
+                match state.tag(&tag) {
+                    Some(now) => batch.tags.push((facility.clone(), now)),
+                    None => batch.tags_gone.push((facility.clone(), tag)),
                 }
             }
             for sku in touched.totals {
@@ -253,5 +261,6 @@ impl Pending {
             self.batch.events.push((facility.clone(), offset, event));
         }
         touched.lines.extend(effects.levels);
+        touched.tags.extend(effects.tags);
     }
 }

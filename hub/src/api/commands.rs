@@ -392,6 +392,8 @@ fn check_texts(command: &Command) -> Result<(), Problem> {
         Command::Move { .. }
         | Command::Count { .. }
         | Command::Tare { .. }
+        | Command::TagGone { .. }
+        | Command::CycleCount { .. }
         | Command::Zero { .. } => {
             return Ok(());
         }

@@ -30,6 +30,10 @@ pub const NAME_BYTES_MAX: usize = 200;
 pub const TIME_ZONE_BYTES_MAX: usize = 64;
 /// Load cells of a device.
 pub const CHANNELS_MAX: usize = 256;
+/// Antennas of a reader.
+pub const ANTENNAS_MAX: usize = 64;
+/// Highest port of an antenna.
+pub const PORT_MAX: u16 = 1_024;
 /// Longest cursor, in bytes.
 pub const CURSOR_BYTES_MAX: usize = 512;
 /// Credentials in force a device may have.

@@ -3,7 +3,9 @@
 use device_profiles::limits::MASS_MG_MAX;
 
 use super::{
-    limits::{CHANNELS_MAX, IMPORT_ITEMS_MAX, NAME_BYTES_MAX, TIME_ZONE_BYTES_MAX},
+    limits::{
+        ANTENNAS_MAX, CHANNELS_MAX, IMPORT_ITEMS_MAX, NAME_BYTES_MAX, PORT_MAX, TIME_ZONE_BYTES_MAX,
+    },
     problem::Problem,
 };
 use crate::store::shapes::{MasterData, NewChannel, NewSku};
@@ -23,6 +25,12 @@ pub fn master_data(data: &MasterData) -> Result<(), Problem> {
     }
     for (i, zone) in data.zones.iter().enumerate() {
         name(&zone.name, || format!("zones[{i}].name"))?;
+        if let Some(mobility) = zone.mobility {
+            let whole = mobility.over(zone.personality.mobility());
+            whole.check().map_err(|error| {
+                Problem::invalid(format!("zones[{i}].mobility.{}", error.knob), format!("{error}."))
+            })?;
+        }
     }
     for (i, shelf) in data.shelves.iter().enumerate() {
         name(&shelf.name, || format!("shelves[{i}].name"))?;
@@ -55,6 +63,16 @@ pub fn master_data(data: &MasterData) -> Result<(), Problem> {
         }
         for (c, item) in device.channels.iter().enumerate() {
             channel(item, &format!("devices[{i}].channels[{c}]"))?;
+        }
+        if device.antennas.len() > ANTENNAS_MAX {
+            let detail = format!("{} antennas; at most {ANTENNAS_MAX}.", device.antennas.len());
+            return Err(Problem::invalid(format!("devices[{i}].antennas"), detail));
+        }
+        for (a, antenna) in device.antennas.iter().enumerate() {
+            if !(1..=PORT_MAX).contains(&antenna.port) {
+                let detail = format!("Ports are numbered from 1 to {PORT_MAX}.");
+                return Err(Problem::invalid(format!("devices[{i}].antennas[{a}].port"), detail));
+            }
         }
     }
     Ok(())

@@ -6,7 +6,7 @@
 
 use actors::store::{Batch, OutboxMovement, ShardPosition, Store, StoreError};
 use device_profiles::{FacilityId, Sku, SlotId, Units};
-use fold::{Confidence, EventKind, HubTime, LedgerHour, Level, Principal, Source, Why};
+use fold::{Confidence, EventKind, HubTime, LedgerHour, Level, Principal, Source, TagNow, Why};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{PgStore, fault::Fault, micros::Micros};
@@ -54,10 +54,22 @@ SET journaled = excluded.journaled, applied = excluded.applied, duplicate = excl
 "#;
 
 const EVENTS: &str = r#"
-INSERT INTO event (shard, epoch, "offset", ordinal, at, facility, kind, device, slot, sku, detail)
-SELECT $1, $2, u.* FROM UNNEST($3::bigint[], $4::smallint[], $5::timestamptz[], $6::text[], $7::text[], $8::text[],
-                               $9::text[], $10::text[], $11::text[]) AS u
+INSERT INTO event (shard, epoch, "offset", ordinal, at, facility, kind, device, slot, sku, detail, tag, evidence)
+SELECT $1, $2, u.o, u.n, u.at, u.facility, u.kind, u.device, u.slot, u.sku, u.detail, u.tag, u.evidence::bigint[]
+FROM UNNEST($3::bigint[], $4::smallint[], $5::timestamptz[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+            $11::text[], $12::text[], $13::text[])
+     AS u(o, n, at, facility, kind, device, slot, sku, detail, tag, evidence)
 ON CONFLICT DO NOTHING
+"#;
+
+const TAGS: &str = r#"
+INSERT INTO tag (facility, tag, present, since, last_read, zone, device, antenna, slot, sku, probability)
+SELECT * FROM UNNEST($1::text[], $2::text[], $3::bool[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+                     $8::smallint[], $9::text[], $10::text[], $11::real[])
+ON CONFLICT (facility, tag) DO UPDATE
+SET present = excluded.present, since = excluded.since, last_read = excluded.last_read, zone = excluded.zone,
+    device = excluded.device, antenna = excluded.antenna, slot = excluded.slot, sku = excluded.sku,
+    probability = excluded.probability
 "#;
 
 impl PgStore {
@@ -113,7 +125,11 @@ impl PgStore {
 
     async fn try_commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut connection = self.commits.acquire().await.map_err(store_error)?;
-        let plain = batch.events.is_empty() && batch.ledgers.is_empty() && batch.gone.is_empty();
+        let plain = batch.events.is_empty()
+            && batch.ledgers.is_empty()
+            && batch.gone.is_empty()
+            && batch.tags.is_empty()
+            && batch.tags_gone.is_empty();
         let good = if plain {
             self.commit_batch(&mut connection, batch).await?
         } else {
@@ -147,6 +163,9 @@ impl PgStore {
         }
         if !batch.gone.is_empty() {
             gone(connection, batch).await?;
+        }
+        if !batch.tags.is_empty() || !batch.tags_gone.is_empty() {
+            tags(connection, batch).await?;
         }
         Ok(())
     }
@@ -323,6 +342,43 @@ fn why(why: &Why) -> Option<String> {
     if *why == Why::Declared { None } else { serde_json::to_string(why).ok() }
 }
 
+async fn tags(connection: &mut PgConnection, batch: &Batch) -> Result<(), StoreError> {
+    let all = &batch.tags;
+    let at = |of: fn(&fold::Whereabouts) -> Option<&str>| -> Vec<Option<&str>> {
+        all.iter().map(|(_, tag)| tag.at.as_ref().and_then(of)).collect()
+    };
+    let antenna = |tag: &TagNow| tag.at.as_ref().map(|at| i16_of(at.antenna));
+    sqlx::query(TAGS)
+        .bind(all.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())
+        .bind(all.iter().map(|(_, tag)| tag.tag.to_string()).collect::<Vec<_>>())
+        .bind(all.iter().map(|(_, tag)| tag.present).collect::<Vec<_>>())
+        .bind(all.iter().map(|(_, tag)| Micros(tag.since.0)).collect::<Vec<_>>())
+        .bind(all.iter().map(|(_, tag)| Micros(tag.last_read.0)).collect::<Vec<_>>())
+        .bind(at(|at| Some(at.zone.as_str())))
+        .bind(at(|at| Some(at.device.as_str())))
+        .bind(all.iter().map(|(_, tag)| antenna(tag)).collect::<Vec<_>>())
+        .bind(at(|at| at.slot.as_ref().map(|slot| slot.as_str())))
+        .bind(all.iter().map(|(_, tag)| tag.sku.as_ref().map(|s| s.as_str())).collect::<Vec<_>>())
+        .bind(all.iter().map(|(_, tag)| tag.probability as f32).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await
+        .map_err(store_error)?;
+    let gone = &batch.tags_gone;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "DELETE FROM tag USING UNNEST($1::text[], $2::text[]) AS u(facility, tag)
+         WHERE tag.facility = u.facility AND tag.tag = u.tag",
+    )
+    .bind(gone.iter().map(|(f, _)| f.as_str()).collect::<Vec<_>>())
+    .bind(gone.iter().map(|(_, tag)| tag.to_string()).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map_err(store_error)?;
+    Ok(())
+}
+
 async fn gone(connection: &mut PgConnection, batch: &Batch) -> Result<(), StoreError> {
     let all = &batch.gone;
     sqlx::query(
@@ -373,6 +429,16 @@ async fn events(connection: &mut PgConnection, batch: &Batch) -> Result<(), Stor
         .bind(all.iter().map(|(_, _, e)| e.slot.as_ref().map(|s| s.as_str())).collect::<Vec<_>>())
         .bind(all.iter().map(|(_, _, e)| e.sku.as_ref().map(|s| s.as_str())).collect::<Vec<_>>())
         .bind(all.iter().map(|(_, _, e)| detail(&e.kind)).collect::<Vec<_>>())
+        .bind(
+            all.iter()
+                .map(|(_, _, e)| tag_of(&e.kind).map(|t| t.tag.to_string()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            all.iter()
+                .map(|(_, _, e)| tag_of(&e.kind).and_then(|t| offsets(&t.reads)))
+                .collect::<Vec<_>>(),
+        )
         .execute(&mut *connection)
         .await
         .map_err(store_error)?;
@@ -438,10 +504,19 @@ async fn events(connection: &mut PgConnection, batch: &Batch) -> Result<(), Stor
             | EventKind::SourceLoss { .. }
             | EventKind::EntryQuarantined { .. }
             | EventKind::FoldUpgraded { .. }
+            | EventKind::Tag(_)
+            | EventKind::CycleCount(_)
+            | EventKind::Listening { .. }
+            | EventKind::ReaderTrouble { .. }
             | EventKind::Restated { .. } => {}
         }
     }
     Ok(())
+}
+
+/// What an event tells of a tag.
+fn tag_of(kind: &EventKind) -> Option<&fold::TagTold> {
+    if let EventKind::Tag(told) = kind { Some(told) } else { None }
 }
 
 /// What an event says, as JSON.
@@ -459,6 +534,10 @@ fn detail(kind: &EventKind) -> String {
         }
         EventKind::FoldUpgraded { version } => serde_json::json!({ "version": version }),
         EventKind::Restated { delta } => serde_json::json!({ "delta": delta }),
+        EventKind::Tag(told) => serde_json::to_value(told).unwrap_or_default(),
+        EventKind::CycleCount(count) => serde_json::to_value(count).unwrap_or_default(),
+        EventKind::Listening { antenna, .. } => serde_json::json!({ "antenna": antenna }),
+        EventKind::ReaderTrouble { text } => serde_json::json!({ "text": text }),
     };
     // A NUL is written \u0000 in JSON text, which a text column holds.
     json.to_string()

@@ -36,6 +36,12 @@ impl PgStore {
                  SELECT "offset" FROM discrepancy
                  WHERE shard = $1 AND epoch = $2 AND "offset" >= $3 AND "offset" < $4
                  UNION ALL
+                 SELECT "offset" FROM event
+                 WHERE shard = $1 AND epoch = $2 AND "offset" >= $3 AND "offset" < $4 AND evidence IS NOT NULL
+                 UNION ALL
+                 SELECT unnest(evidence) FROM event
+                 WHERE shard = $1 AND epoch = $2 AND "offset" >= $3 AND evidence IS NOT NULL
+                 UNION ALL
                  SELECT unnest(evidence) FROM movement
                  WHERE shard = $1 AND epoch = $2 AND "offset" >= $3 AND evidence IS NOT NULL
                ) e WHERE o >= $3 AND o < $4 ORDER BY o LIMIT $5"#,

@@ -6,13 +6,16 @@ use std::{
 };
 
 use device_profiles::FacilityId;
-use fold::Source;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use fold::{Personality, Source};
+use sqlx::{PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::{
     fault::Fault,
     master::{Key, MintedCredential, key},
-    shapes::{NewChannel, NewDevice, NewFacility, NewLine, NewShelf, NewSku, NewSlot, NewZone},
+    shapes::{
+        NewAntenna, NewChannel, NewDevice, NewFacility, NewLine, NewShelf, NewSku, NewSlot,
+        NewZone, ZoneMobility,
+    },
 };
 
 type Result<T> = std::result::Result<T, Fault>;
@@ -102,7 +105,7 @@ pub(super) async fn zones(
 ) -> Result<BTreeMap<Key, NewZone>> {
     let (facilities, ids) = columns(keys);
     let rows = sqlx::query(
-        "SELECT facility, id, name FROM zone
+        "SELECT facility, id, name, personality, mobility FROM zone
          WHERE (facility, id) IN (SELECT * FROM UNNEST($1::text[], $2::text[]))",
     )
     .bind(facilities)
@@ -115,10 +118,19 @@ pub(super) async fn zones(
                 facility: id_or_none(row, "facility")?,
                 id: id_at(row, "id")?,
                 name: row.try_get("name")?,
+                personality: personality(row.try_get("personality")?)?,
+                mobility: row.try_get::<Option<Json<ZoneMobility>>, _>("mobility")?.map(|m| m.0),
             };
             Ok((key(&zone.facility, &zone.id), zone))
         })
         .collect()
+}
+
+fn personality(text: &str) -> Result<Personality> {
+    [Personality::Shelf, Personality::Exit, Personality::Sale, Personality::Fitting]
+        .into_iter()
+        .find(|personality| personality.as_str() == text)
+        .ok_or_else(|| Fault::Broken(format!("zone personality {text:?} in the database")))
 }
 
 pub(super) async fn put_zones(connection: &mut PgConnection, zones: &[NewZone]) -> Result<()> {
@@ -126,12 +138,16 @@ pub(super) async fn put_zones(connection: &mut PgConnection, zones: &[NewZone]) 
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO zone (facility, id, name) SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[])
-         ON CONFLICT (facility, id) DO UPDATE SET name = excluded.name",
+        "INSERT INTO zone (facility, id, name, personality, mobility)
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
+         ON CONFLICT (facility, id) DO UPDATE
+         SET name = excluded.name, personality = excluded.personality, mobility = excluded.mobility",
     )
     .bind(zones.iter().map(|z| facility_of(&z.facility)).collect::<Vec<_>>())
     .bind(zones.iter().map(|z| z.id.as_str()).collect::<Vec<_>>())
     .bind(zones.iter().map(|z| z.name.as_str()).collect::<Vec<_>>())
+    .bind(zones.iter().map(|z| z.personality.as_str()).collect::<Vec<_>>())
+    .bind(zones.iter().map(|z| z.mobility.map(Json)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -436,6 +452,7 @@ pub(super) async fn devices(
             slot: id_or_none(row, "slot")?,
             gateway: id_or_none(row, "gateway")?,
             channels: Vec::new(),
+            antennas: Vec::new(),
         };
         devices.insert(device.id.to_string(), device);
     }
@@ -444,7 +461,7 @@ pub(super) async fn devices(
          WHERE device = ANY($1) ORDER BY device, channel COLLATE \"C\"",
     )
     .bind(ids)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     for row in &rows {
         if let Some(device) = devices.get_mut(row.try_get::<&str, _>("device")?) {
@@ -455,6 +472,22 @@ pub(super) async fn devices(
                 noise_mg: row.try_get("noise_mg")?,
                 capacity_mg: row.try_get("capacity_mg")?,
                 zero_mg: row.try_get("zero_mg")?,
+            });
+        }
+    }
+    let rows = sqlx::query(
+        "SELECT device, port, zone, slot, outside FROM antenna WHERE device = ANY($1) ORDER BY device, port",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        if let Some(device) = devices.get_mut(row.try_get::<&str, _>("device")?) {
+            device.antennas.push(NewAntenna {
+                port: row.try_get::<i16, _>("port")?.cast_unsigned(),
+                zone: id_at(row, "zone")?,
+                slot: id_or_none(row, "slot")?,
+                outside: row.try_get("outside")?,
             });
         }
     }
@@ -523,6 +556,35 @@ pub(super) async fn put_devices(
     .bind(channels.iter().map(|(_, c)| c.noise_mg).collect::<Vec<_>>())
     .bind(channels.iter().map(|(_, c)| c.capacity_mg).collect::<Vec<_>>())
     .bind(channels.iter().map(|(_, c)| c.zero_mg).collect::<Vec<_>>())
+    .execute(&mut *connection)
+    .await?;
+    put_antennas(connection, devices, &ids).await
+}
+
+async fn put_antennas(
+    connection: &mut PgConnection,
+    devices: &[NewDevice],
+    ids: &[&str],
+) -> Result<()> {
+    sqlx::query("DELETE FROM antenna WHERE device = ANY($1)")
+        .bind(ids)
+        .execute(&mut *connection)
+        .await?;
+    let antennas: Vec<(&NewDevice, &NewAntenna)> =
+        devices.iter().flat_map(|d| d.antennas.iter().map(move |a| (d, a))).collect();
+    if antennas.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO antenna (device, facility, port, zone, slot, outside)
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::smallint[], $4::text[], $5::text[], $6::bool[])",
+    )
+    .bind(antennas.iter().map(|(d, _)| d.id.as_str()).collect::<Vec<_>>())
+    .bind(antennas.iter().map(|(d, _)| d.facility.as_str()).collect::<Vec<_>>())
+    .bind(antennas.iter().map(|(_, a)| a.port.cast_signed()).collect::<Vec<_>>())
+    .bind(antennas.iter().map(|(_, a)| a.zone.as_str()).collect::<Vec<_>>())
+    .bind(antennas.iter().map(|(_, a)| a.slot.as_ref().map(|s| s.as_str())).collect::<Vec<_>>())
+    .bind(antennas.iter().map(|(_, a)| a.outside).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use device_profiles::{DeviceId, FacilityId, Milligrams, Units, ZoneId};
-use fold::{ChannelSpec, DeviceSpec, LineSpec, Master, SkuSpec, SlotSpec};
+use fold::{AntennaSpec, ChannelSpec, DeviceSpec, LineSpec, Master, SkuSpec, SlotSpec, ZoneSpec};
 use sqlx::PgConnection;
 
 use super::{
@@ -13,8 +13,8 @@ use super::{
     master_rows as rows,
     publication::Publications,
     shapes::{
-        DEFAULT_PROFILE_NAME, MasterData, NewChannel, NewDevice, NewFacility, NewLine, NewShelf,
-        NewSku, NewSlot, NewZone,
+        DEFAULT_PROFILE_NAME, MasterData, NewAntenna, NewChannel, NewDevice, NewFacility, NewLine,
+        NewShelf, NewSku, NewSlot, NewZone,
     },
     standing,
 };
@@ -119,8 +119,18 @@ impl<'c, 'w> Writer<'c, 'w> {
         let sifted =
             sift("zones", &data.zones, &found, self.write.change, |z| key(&z.facility, &z.id))?;
         let fresh: Vec<NewZone> = self.tally(sifted).into_iter().map(|(_, z)| z).collect();
-        // A zone's name is for people; folds know zones by the slots in them, so there is nothing to publish.
         rows::put_zones(self.connection, &fresh).await?;
+        for zone in &fresh {
+            let Some(facility) = &zone.facility else { continue };
+            // A zone's name is for people; what readers are told by is what kind of place it is.
+            let was = found.get(&key(&zone.facility, &zone.id));
+            let same = was.is_some_and(|was| {
+                (was.personality, was.mobility) == (zone.personality, zone.mobility)
+            });
+            if !same {
+                self.publications.add(facility, Master::Zone(zone_spec(zone)));
+            }
+        }
         Ok(())
     }
 
@@ -347,6 +357,10 @@ impl<'c, 'w> Writer<'c, 'w> {
         let revoked = standing::revoked(self.connection, &ids).await?;
         for device in &devices {
             self.publications.add(&device.facility, Master::Device(device_spec(device)));
+            let had = found.get(device.id.as_str()).is_some_and(|old| !old.antennas.is_empty());
+            if had || !device.antennas.is_empty() {
+                self.publications.add(&device.facility, antennas(device));
+            }
             if revoked.contains(device.id.as_str()) {
                 self.publications.add(&device.facility, Master::DeviceRevoked(device.id.clone()));
             }
@@ -358,10 +372,15 @@ impl<'c, 'w> Writer<'c, 'w> {
     async fn device_references(&mut self, data: &MasterData) -> Result<(), MasterError> {
         let facility = |d: &NewDevice| Some(d.facility.clone());
         let mut slots: Vec<Key> = Vec::new();
+        let mut zones: Vec<Key> = Vec::new();
         for device in &data.devices {
             slots.extend(device.slot.as_ref().map(|slot| key(&facility(device), slot)));
             slots.extend(device.channels.iter().map(|c| key(&facility(device), &c.slot)));
+            let of_antennas = device.antennas.iter().filter_map(|a| a.slot.as_ref());
+            slots.extend(of_antennas.map(|slot| key(&facility(device), slot)));
+            zones.extend(device.antennas.iter().map(|a| key(&facility(device), &a.zone)));
         }
+        let zones = rows::zones(self.connection, &zones).await?;
         let slots = rows::slots(self.connection, &slots).await?;
         let names: Vec<&str> = data.devices.iter().map(|d| d.profile.as_str()).collect();
         let profiles = rows::profiles(self.connection, &names).await?;
@@ -395,6 +414,22 @@ impl<'c, 'w> Writer<'c, 'w> {
             for channel in &device.channels {
                 if !slots.contains_key(&key(&facility(device), &channel.slot)) {
                     return unknown("channels", "slot", channel.slot.to_string());
+                }
+            }
+            let mut ports = BTreeSet::new();
+            for antenna in &device.antennas {
+                if !zones.contains_key(&key(&facility(device), &antenna.zone)) {
+                    return unknown("antennas", "zone", antenna.zone.to_string());
+                }
+                if let Some(slot) = &antenna.slot
+                    && !slots.contains_key(&key(&facility(device), slot))
+                {
+                    return unknown("antennas", "slot", slot.to_string());
+                }
+                if !ports.insert(antenna.port) {
+                    let at = At { list: "devices", index, field: "antennas" };
+                    let detail = format!("antenna {} is named twice", antenna.port);
+                    return Err(MasterError::Conflict { at, detail });
                 }
             }
         }
@@ -456,6 +491,24 @@ pub(super) fn line_spec(line: &NewLine) -> LineSpec {
         source: line.source,
         capacity: line.capacity.map(Units),
         min: line.min.map(Units),
+    }
+}
+
+fn zone_spec(zone: &NewZone) -> ZoneSpec {
+    let mobility = zone.mobility.map(|mobility| mobility.over(zone.personality.mobility()));
+    ZoneSpec { id: zone.id.clone(), personality: zone.personality, mobility }
+}
+
+fn antennas(device: &NewDevice) -> Master {
+    let antenna = |a: &NewAntenna| AntennaSpec {
+        port: a.port,
+        zone: a.zone.clone(),
+        slot: a.slot.clone(),
+        outside: a.outside,
+    };
+    Master::Antennas {
+        device: device.id.clone(),
+        antennas: device.antennas.iter().map(antenna).collect(),
     }
 }
 

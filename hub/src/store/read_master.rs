@@ -5,7 +5,12 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, types::Json};
 use utoipa::ToSchema;
 
-use super::{PgStore, fault::Fault, when::When};
+use super::{
+    PgStore,
+    fault::Fault,
+    shapes::{NewAntenna, ZoneMobility},
+    when::When,
+};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -35,6 +40,11 @@ pub struct Zone {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// What kind of place it is: `shelf`, `exit`, `sale` or `fitting`.
+    pub personality: String,
+    /// How goods move there, where it is not as usual for its personality.
+    #[schema(value_type = Option<ZoneMobility>)]
+    pub mobility: Option<Json<ZoneMobility>>,
     /// Revision of its facility.
     pub revision: i64,
 }
@@ -143,6 +153,9 @@ pub struct Device {
     /// Its load cells.
     #[schema(value_type = Vec<DeviceChannel>)]
     pub channels: Json<Vec<DeviceChannel>>,
+    /// Its antennas.
+    #[schema(value_type = Vec<NewAntenna>)]
+    pub antennas: Json<Vec<NewAntenna>>,
     /// Since when it is disabled: it may not connect, and its frames are not believed.
     pub revoked_at: Option<When>,
     /// When it was made.
@@ -211,7 +224,7 @@ impl PgStore {
     /// Zones of a facility: one, or those after an id.
     pub async fn list_zones(&self, q: InFacility<'_>) -> Result<Vec<Zone>> {
         Ok(sqlx::query_as(
-            "SELECT z.facility, z.id, z.name, f.revision FROM zone z JOIN facility f ON f.id = z.facility
+            "SELECT z.facility, z.id, z.name, z.personality, z.mobility, f.revision FROM zone z JOIN facility f ON f.id = z.facility
              WHERE z.facility = $1 AND ($2::text IS NULL OR z.id = $2) AND ($3::text IS NULL OR z.id > $3)
              ORDER BY z.id LIMIT $4",
         )
@@ -310,7 +323,10 @@ impl PgStore {
                     COALESCE((SELECT jsonb_agg(jsonb_build_object(
                          'channel', c.channel, 'slot', c.slot, 'division_mg', c.division_mg, 'noise_mg', c.noise_mg,
                          'capacity_mg', c.capacity_mg, 'zero_mg', c.zero_mg) ORDER BY c.channel)
-                     FROM device_channel c WHERE c.device = d.id), '[]') AS channels
+                     FROM device_channel c WHERE c.device = d.id), '[]') AS channels,
+                    COALESCE((SELECT jsonb_agg(jsonb_build_object(
+                         'port', a.port, 'zone', a.zone, 'slot', a.slot, 'outside', a.outside) ORDER BY a.port)
+                     FROM antenna a WHERE a.device = d.id), '[]') AS antennas
              FROM device d JOIN facility f ON f.id = d.facility
              WHERE d.retired_at IS NULL AND ($1::text IS NULL OR d.facility = $1) AND ($2::text IS NULL OR d.id = $2)
                AND ($3::text IS NULL OR d.id > $3) ORDER BY d.id LIMIT $4",

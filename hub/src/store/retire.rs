@@ -76,7 +76,11 @@ const ZONE: Kind = Kind {
     what: "zone",
     exists: "SELECT EXISTS (SELECT 1 FROM zone WHERE facility = $1 AND id = $2)",
     uses: Some(
-        "SELECT format('shelf %s stands in it', id) FROM shelf WHERE facility = $1 AND zone = $2 ORDER BY id LIMIT 1",
+        "SELECT format('shelf %s stands in it', id) FROM shelf WHERE facility = $1 AND zone = $2
+         UNION ALL
+         SELECT format('antenna %s of device %s looks at it', port, device) FROM antenna
+         WHERE facility = $1 AND zone = $2
+         LIMIT 1",
     ),
     remove: &["DELETE FROM zone WHERE facility = $1 AND id = $2"],
 };
@@ -103,6 +107,9 @@ const SLOT: Kind = Kind {
          WHERE facility = $1 AND slot = $2
          UNION ALL
          SELECT format('readings of device %s are booked in it', id) FROM device WHERE facility = $1 AND slot = $2
+         UNION ALL
+         SELECT format('antenna %s of device %s looks at it', port, device) FROM antenna
+         WHERE facility = $1 AND slot = $2
          LIMIT 1",
     ),
     remove: &["DELETE FROM slot WHERE facility = $1 AND id = $2"],
@@ -216,7 +223,7 @@ impl PgStore {
             query.execute(&mut *transaction).await?;
         }
         match going {
-            // Folds know zones and shelves by the slots in them.
+            // Folds know shelves by the slots on them, and a zone at which no antenna looks says nothing.
             Going::Zone(..) | Going::Shelf(..) | Going::Device(_) => {}
             Going::Slot(facility, id) => publications.add(facility, Master::SlotGone(id.clone())),
             Going::Line(facility, slot, _) => {
@@ -263,6 +270,10 @@ async fn device_gone(
     for device in rows::devices(connection, &ids).await?.into_values() {
         let bare = DeviceSpec { id: id.clone(), slot: None, channels: Vec::new() };
         publications.add(&device.facility, Master::Device(bare));
+        if !device.antennas.is_empty() {
+            let none = Master::Antennas { device: id.clone(), antennas: Vec::new() };
+            publications.add(&device.facility, none);
+        }
         publications.add(&device.facility, Master::DeviceRevoked(id.clone()));
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! and must be given here. Names left out become the id, so that two equal things are equal whatever was left out.
 
 use device_profiles::{Channel, DeviceId, FacilityId, ShelfId, Sku, SlotId, ZoneId};
-use fold::Source;
+use fold::{Mobility, Personality, Source};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -38,6 +38,13 @@ pub struct NewZone {
     pub id: ZoneId,
     /// Its name.
     pub name: String,
+    /// What kind of place it is, for the readers that look at it.
+    #[serde(default)]
+    #[schema(value_type = ZonePersonality)]
+    pub personality: Personality,
+    /// How goods move there, where it is not as usual for its personality.
+    #[serde(default)]
+    pub mobility: Option<ZoneMobility>,
 }
 
 /// A shelf.
@@ -55,6 +62,70 @@ pub struct NewShelf {
     /// The zone it stands in.
     #[schema(value_type = Option<String>)]
     pub zone: Option<ZoneId>,
+}
+
+/// What kind of place a zone is, in an API body.
+#[derive(Debug, Clone, Copy, ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum ZonePersonality {
+    /// Goods lie here.
+    Shelf,
+    /// A door: who was heard outside last, and inside no more, has left.
+    Exit,
+    /// Goods that pass here and fall silent are sold.
+    Sale,
+    /// Goods are tried on here, and come back.
+    Fitting,
+}
+
+/// Knobs of presence and place in a zone; what is left out is as its personality has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ZoneMobility {
+    /// A tag is present from this probability on, in thousandths: 500 to 999.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrive_permille: Option<u32>,
+    /// It is gone from this probability on, in thousandths: 1 to 499.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depart_permille: Option<u32>,
+    /// How often a tag that is not there is read, in millionths per half second: 10 to 100000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ghost_ppm: Option<u32>,
+    /// How long goods stay on the average, in seconds: 2 to 604800.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stay_s: Option<u32>,
+    /// How often a tag that is there fades, in thousandths per half second: 0 to 300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fade_permille: Option<u32>,
+    /// How long a fade lasts on the average, in half seconds: 2 to 240.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fade_epochs: Option<u32>,
+    /// Odds from which a tag is at another antenna: 2 to 1000000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_odds: Option<u32>,
+    /// It stays where it came to for so long at least, in milliseconds: 0 to 600000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dwell_ms: Option<u32>,
+    /// At a door or point of sale: after so long without a read a tag has passed, in milliseconds: 500 to 600000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_ms: Option<u32>,
+}
+
+impl ZoneMobility {
+    /// The knobs, those left out taken from a whole set.
+    pub fn over(&self, whole: Mobility) -> Mobility {
+        Mobility {
+            arrive_permille: self.arrive_permille.unwrap_or(whole.arrive_permille),
+            depart_permille: self.depart_permille.unwrap_or(whole.depart_permille),
+            ghost_ppm: self.ghost_ppm.unwrap_or(whole.ghost_ppm),
+            stay_s: self.stay_s.unwrap_or(whole.stay_s),
+            fade_permille: self.fade_permille.unwrap_or(whole.fade_permille),
+            fade_epochs: self.fade_epochs.unwrap_or(whole.fade_epochs),
+            move_odds: self.move_odds.unwrap_or(whole.move_odds),
+            dwell_ms: self.dwell_ms.unwrap_or(whole.dwell_ms),
+            quiet_ms: self.quiet_ms.unwrap_or(whole.quiet_ms),
+        }
+    }
 }
 
 /// A place on a shelf.
@@ -154,6 +225,27 @@ pub struct NewDevice {
     /// Its load cells.
     #[serde(default)]
     pub channels: Vec<NewChannel>,
+    /// Its antennas, if it reads tags.
+    #[serde(default)]
+    pub antennas: Vec<NewAntenna>,
+}
+
+/// An antenna of a reader, and what it looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAntenna {
+    /// Its port at the reader, from 1.
+    pub port: u16,
+    /// The zone it looks at.
+    #[schema(value_type = String)]
+    pub zone: ZoneId,
+    /// The slot it looks at: tags there are units of it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub slot: Option<SlotId>,
+    /// At a door: it looks at what is outside.
+    #[serde(default)]
+    pub outside: bool,
 }
 
 /// The profile of a device that names none.

@@ -6,11 +6,11 @@ use device_profiles::{CellFault, Milligrams, Sku, Units};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    book::{Change, Origin, book},
+    book::{Change, Origin, book, freshen},
     discrepancy::{self, Kind, Opened},
     effects::{Cause, Confidence, Effects, PlateauWhy, Reason, Why},
     entry::{ChannelSpec, HubTime, SkuSpec, Source},
-    limits::{FRESHNESS_US, WEIGHED_LINES_MAX},
+    limits::WEIGHED_LINES_MAX,
     slot::Slot,
     table::Table,
 };
@@ -258,11 +258,7 @@ pub(crate) fn tick(
 /// Tells from time to time that the lines are still being watched.
 fn refresh(slot: &mut Slot, effects: &mut Effects, at: HubTime) {
     for line in slot.lines.iter_mut().filter(|line| line.source == Source::Weight) {
-        line.fresh_at = at;
-        if at.since_us(line.told_at) >= FRESHNESS_US {
-            line.told_at = at;
-            effects.levels.push((slot.spec.id.clone(), line.sku.clone()));
-        }
+        freshen(line, &slot.spec.id, at, effects);
     }
 }
 

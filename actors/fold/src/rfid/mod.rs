@@ -1,0 +1,528 @@
+//! Tags: who is here, where, and since when. What readers hear becomes arrivals, moves and departures.
+//!
+//! ```text
+//!  read ─► antenna (reader.rs: does it listen, what is usual) ─┬─► presence (presence.rs: a filter for each zone)
+//!                                                              └─► place (tag.rs: antennas compete)
+//!  time ─► tags that are due (table.rs) ────────────────────────► silence is weighed
+//!                        both ─► Change ─► told as an event, and booked where tags count (judge.rs)
+//! ```
+//!
+//! Invariants:
+//! - A tag is present in one zone of its facility at most.
+//! - Nothing departs while its reader does not listen.
+//! - An idle tag costs nothing: no timer runs for it but the one that foretells its departure.
+//! - What is told depends on the entries and on nothing else; a snapshot and what follows it give the same.
+//!
+//! `docs/specs/rfid.md` has the model, the knobs and the figures.
+
+mod judge;
+mod presence;
+mod reader;
+mod table;
+mod tag;
+mod zone;
+
+use std::sync::Arc;
+
+use device_profiles::{DeviceId, Sku, SlotId, Tag, TagRead, ZoneId};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use judge::Batch;
+pub use judge::TagNow;
+pub use presence::EPOCH_US;
+pub use reader::AntennaSpec;
+pub(crate) use reader::{AntennaNo, NOWHERE, Readers};
+pub(crate) use table::{TAG_BUCKETS, Tags};
+pub(crate) use tag::{Key, Status, TagState};
+pub use zone::{Mobility, OutOfRange, Personality, ZoneSpec};
+
+use crate::{
+    entry::HubTime,
+    limits::{TAGS_MAX, ZONES_MAX},
+};
+use presence::Rules;
+use tag::Track;
+
+/// A tag is settled, and teaches its antennas, after so long at a place, in microseconds.
+const SETTLED_US: i64 = 30_000_000;
+/// An unknown tag that stays unlikely is forgotten after so long, in microseconds.
+const STRAY_US: i64 = 60_000_000;
+/// A departed tag is known again for so long, in microseconds: 14 days.
+const REMEMBER_US: i64 = 14 * 86_400 * 1_000_000;
+/// A tag whose reader does not listen is looked at again after so long, in microseconds.
+const DEAF_US: i64 = 30_000_000;
+/// A home antenna that heard the tag within so many epochs vouches for it.
+const VOUCHES_EPOCHS: u32 = 4;
+/// What is heard within so many epochs is compared when a tag arrives.
+const RECENT_EPOCHS: u32 = 10;
+/// A read rate that is assumed where only a ratio of rates is known.
+const USUAL_RATE: f64 = 0.5;
+
+/// How a tag departed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// It fell silent.
+    Silence,
+    /// It went through a door.
+    Exit,
+    /// It passed a point of sale.
+    Sale,
+    /// Another facility has it.
+    Elsewhere,
+    /// Somebody says so.
+    Declared,
+}
+
+impl How {
+    /// Its name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Silence => "silence",
+            Self::Exit => "exit",
+            Self::Sale => "sale",
+            Self::Elsewhere => "elsewhere",
+            Self::Declared => "declared",
+        }
+    }
+}
+
+/// Where a tag is: the antenna that has it, and what that one looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// The zone.
+    pub zone: ZoneId,
+    /// The reader.
+    pub device: DeviceId,
+    /// The port of its antenna.
+    pub antenna: u16,
+    /// The slot, when the antenna looks at one.
+    pub slot: Option<SlotId>,
+}
+
+/// What changed for a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Arrived,
+    Returned,
+    Moved,
+    Departed(How),
+}
+
+/// A tag changed: what, from where, to where, how sure.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Change {
+    pub turn: Turn,
+    pub from: Option<Whereabouts>,
+    pub to: Option<Whereabouts>,
+    pub probability: f64,
+}
+
+/// A read, and what is known of its entry.
+pub(crate) struct Heard<'a> {
+    pub key: &'a Key,
+    pub antenna: AntennaNo,
+    pub read: &'a TagRead,
+    /// The facility's time, and how long before it the tag was read.
+    pub now: HubTime,
+    pub ago_us: i64,
+    pub offset: u64,
+}
+
+/// More tags than a facility can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// A zone with the knobs in force.
+#[derive(Debug, Clone, PartialEq)]
+struct Zone {
+    spec: ZoneSpec,
+    mobility: Mobility,
+    rules: Arc<Rules>,
+}
+
+impl Zone {
+    fn quiet_us(&self) -> i64 {
+        i64::from(self.mobility.quiet_ms) * 1_000
+    }
+}
+
+/// Zones, readers and tags of a facility.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Rfid {
+    zones: Vec<Zone>,
+    pub readers: Readers,
+    pub tags: Tags,
+}
+
+impl Rfid {
+    /// From what a snapshot has.
+    pub fn restore(zones: Vec<ZoneSpec>, readers: Readers, tags: Tags) -> Self {
+        let mut rfid = Self { zones: Vec::new(), readers, tags };
+        zones.into_iter().for_each(|zone| rfid.zone(zone));
+        rfid
+    }
+
+    /// Every zone, in the order of their numbers.
+    pub fn zones(&self) -> impl Iterator<Item = &ZoneSpec> {
+        self.zones.iter().map(|zone| &zone.spec)
+    }
+
+    /// A zone is such from now on.
+    pub fn zone(&mut self, spec: ZoneSpec) {
+        let mobility = spec.mobility();
+        let rules = match self.zones.iter().find(|zone| zone.mobility == mobility) {
+            Some(twin) => Arc::clone(&twin.rules),
+            None => Arc::new(Rules::of(&mobility)),
+        };
+        let new = Zone { spec, mobility, rules };
+        let room = self.zones.len() < ZONES_MAX;
+        match self.zones.iter_mut().find(|zone| zone.spec.id == new.spec.id) {
+            Some(zone) => *zone = new,
+            None if room => self.zones.push(new),
+            None => {}
+        }
+    }
+
+    /// A reader's antennas are these from now on.
+    pub fn antennas(&mut self, device: &DeviceId, specs: &[AntennaSpec], now: HubTime) {
+        for spec in specs {
+            if !self.zones.iter().any(|zone| zone.spec.id == spec.zone) {
+                let (id, personality) = (spec.zone.clone(), Personality::Shelf);
+                self.zone(ZoneSpec { id, personality, mobility: None });
+            }
+        }
+        self.readers.specify(device, specs, now);
+        for antenna in self.readers.antennas_mut() {
+            let zone = antenna.spec.as_ref().map(|spec| &spec.zone);
+            let at = self.zones.iter().position(|own| Some(&own.spec.id) == zone);
+            antenna.zone = at.unwrap_or_default() as u16;
+        }
+    }
+
+    fn zone_of(&self, antenna: AntennaNo) -> u16 {
+        self.readers.antenna(antenna).map_or(0, |antenna| antenna.zone)
+    }
+
+    fn at(&self, zone: u16) -> Option<&Zone> {
+        self.zones.get(usize::from(zone))
+    }
+
+    /// Where an antenna's tags are.
+    pub fn whereabouts(&self, antenna: AntennaNo) -> Option<Whereabouts> {
+        let antenna = self.readers.antenna(antenna)?;
+        let spec = antenna.spec.as_ref()?;
+        Some(Whereabouts {
+            zone: spec.zone.clone(),
+            device: antenna.device.clone(),
+            antenna: antenna.port,
+            slot: spec.slot.clone(),
+        })
+    }
+
+    fn is_outside(&self, antenna: AntennaNo) -> bool {
+        let spec = self.readers.antenna(antenna).and_then(|antenna| antenna.spec.as_ref());
+        spec.is_some_and(|spec| spec.outside)
+    }
+
+    /// Takes a read. `sku` is asked once, of a tag that was never heard before.
+    pub fn read(
+        &mut self,
+        heard: &Heard<'_>,
+        sku: impl FnOnce() -> Option<Sku>,
+    ) -> Result<Option<Change>, TooMany> {
+        let Heard { key, antenna, now, ago_us, .. } = *heard;
+        let zone = self.zone_of(antenna);
+        let epoch = self.readers.epoch(antenna, now, ago_us);
+        if self.tags.get(key).is_none() {
+            if self.tags.len() >= TAGS_MAX {
+                return Err(TooMany);
+            }
+            let mut tag = TagState::new(Track::new(zone, antenna, epoch), now, sku());
+            tag.due = Tags::grain(now.plus_us(STRAY_US));
+            self.tags.insert(key.clone(), tag);
+        }
+        let is_outside = self.is_outside(antenna);
+        let Some(rules) = self.zones.get(usize::from(zone)).map(|zone| &*zone.rules) else {
+            return Ok(None);
+        };
+        let Some(tag) = self.tags.get_mut(key) else { return Ok(None) };
+        let readers = &mut self.readers;
+        let above =
+            heard.read.rssi_cdbm.and_then(|rssi| Some(readers.antenna(antenna)?.above_cdb(rssi)));
+        let is_home = tag.status == Status::Present && tag.track.zone == zone;
+        let rarity = if tag.status == Status::Present && !is_home {
+            let (ratio, _) = readers.pair(tag.place, antenna);
+            (rules.ghost * ratio / USUAL_RATE).clamp(0.005, 1.0)
+        } else {
+            1.0
+        };
+        let track = tag.track_of(zone, antenna, epoch);
+        let before = readers.epoch(track.antenna, now, ago_us);
+        let reads = u32::from(heard.read.reads);
+        track.read(rules, (antenna, epoch), before, (above, reads), rarity);
+        let likely = track.presence.probability();
+        let weaker = tag.hear_at(antenna, epoch, above, |home, other| readers.pair(home, other));
+        let taken = HubTime(now.0.saturating_sub(ago_us.max(0)));
+        tag.last_read = tag.last_read.max(taken);
+        let side = if is_outside { &mut tag.last_outside } else { &mut tag.last_inside };
+        *side = (*side).max(taken);
+        tag.evident(heard.offset);
+        if tag.status == Status::Present && now.since_us(tag.placed) >= SETTLED_US {
+            if antenna == tag.place && likely > 0.99 {
+                if let Some(antenna) = readers.antenna_mut(antenna) {
+                    antenna.learn(heard.read.rssi_cdbm);
+                }
+            } else if antenna != tag.place {
+                let place = tag.place;
+                let newest = readers.epoch(place, now, ago_us);
+                let vouches =
+                    |hear: &tag::Hear| newest.saturating_sub(hear.epoch) <= VOUCHES_EPOCHS;
+                if tag.hear(place).is_some_and(vouches) {
+                    readers.learn_pair(place, antenna, weaker);
+                }
+            }
+        }
+        Ok(self.decide(heard, zone, is_outside, likely))
+    }
+
+    /// What a read decides.
+    fn decide(
+        &mut self,
+        heard: &Heard<'_>,
+        zone: u16,
+        is_outside: bool,
+        likely: f64,
+    ) -> Option<Change> {
+        let Heard { key, antenna, now, .. } = *heard;
+        let here = self.at(zone)?;
+        let mobility = here.mobility;
+        let quiet = now.plus_us(here.quiet_us());
+        let arrives = likely >= here.rules.arrive;
+        let tag = self.tags.get(key)?;
+        if tag.status != Status::Present {
+            let comes = arrives && !is_outside && self.is_inside(tag, zone, now);
+            return if comes { self.arrive(key, now) } else { None };
+        }
+        if is_outside {
+            self.tags.hasten(key, quiet);
+            return None;
+        }
+        let home = tag.track.zone;
+        let dwelt = now.since_us(tag.placed) >= i64::from(mobility.dwell_ms) * 1_000;
+        if antenna != tag.place
+            && dwelt
+            && (zone == home || arrives)
+            && tag.is_drawn_to(antenna, mobility.move_odds)
+        {
+            return self.put(key, antenna, now, likely);
+        }
+        if zone == home && self.passes(zone) {
+            self.tags.hasten(key, quiet);
+        }
+        None
+    }
+
+    /// Whether goods pass a zone, and are gone when they fall silent.
+    fn passes(&self, zone: u16) -> bool {
+        self.at(zone).is_some_and(|zone| match zone.spec.personality {
+            Personality::Sale => true,
+            Personality::Exit => !self.readers.looks_outside(&zone.spec.id),
+            Personality::Shelf | Personality::Fitting => false,
+        })
+    }
+
+    /// At a door: it was heard inside after it was heard outside, and not weaker.
+    fn is_inside(&self, tag: &TagState, zone: u16, now: HubTime) -> bool {
+        if self.at(zone).is_none_or(|zone| zone.spec.personality != Personality::Exit) {
+            return true;
+        }
+        let recent = |number: AntennaNo, epoch: u32| {
+            self.readers.epoch(number, now, 0).saturating_sub(epoch) <= VOUCHES_EPOCHS
+        };
+        let best = |outside: bool| {
+            tag.hears
+                .iter()
+                .filter(|hear| hear.antenna != NOWHERE && recent(hear.antenna, hear.epoch))
+                .filter(|hear| {
+                    self.zone_of(hear.antenna) == zone && self.is_outside(hear.antenna) == outside
+                })
+                .map(|hear| hear.mean_cdb)
+                .fold(None, |best: Option<f32>, cdb| Some(best.map_or(cdb, |b| b.max(cdb))))
+        };
+        match (best(false), best(true)) {
+            (Some(inside), Some(outside)) => inside >= outside,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+
+    /// A tag arrives, at the antenna that hears it best.
+    fn arrive(&mut self, key: &Key, now: HubTime) -> Option<Change> {
+        let tag = self.tags.get(key)?;
+        let likely = |zone: u16| {
+            let track = tag.tracks().find(|track| track.zone == zone);
+            track.map_or(0.0, |track| track.presence.probability())
+        };
+        let best = tag
+            .hears
+            .iter()
+            .filter(|hear| hear.antenna != NOWHERE && !self.is_outside(hear.antenna))
+            .filter(|hear| {
+                let newest = self.readers.epoch(hear.antenna, now, 0);
+                newest.saturating_sub(hear.epoch) <= RECENT_EPOCHS
+                    && likely(self.zone_of(hear.antenna)) >= 0.5
+            })
+            .max_by(|a, b| a.mean_cdb.total_cmp(&b.mean_cdb))?
+            .antenna;
+        let zone = self.zone_of(best);
+        let probability = likely(zone);
+        let to = self.whereabouts(best);
+        let tag = self.tags.get_mut(key)?;
+        let turn = if tag.status == Status::Departed { Turn::Returned } else { Turn::Arrived };
+        (tag.status, tag.since) = (Status::Present, now);
+        tag.settle(zone);
+        tag.put(best, now);
+        self.foresee(key, now);
+        Some(Change { turn, from: None, to, probability })
+    }
+
+    /// A present tag is at another antenna.
+    fn put(&mut self, key: &Key, antenna: AntennaNo, now: HubTime, likely: f64) -> Option<Change> {
+        let zone = self.zone_of(antenna);
+        let to = self.whereabouts(antenna);
+        let from = self.whereabouts(self.tags.get(key)?.place);
+        let tag = self.tags.get_mut(key)?;
+        tag.settle(zone);
+        tag.put(antenna, now);
+        self.foresee(key, now);
+        // Antennas that look at one slot are one place.
+        let same = |a: &Whereabouts, b: &Whereabouts| a.slot.is_some() && a.slot == b.slot;
+        if let (Some(from), Some(to)) = (&from, &to)
+            && from.zone == to.zone
+            && same(from, to)
+        {
+            return None;
+        }
+        Some(Change { turn: Turn::Moved, from, to, probability: likely })
+    }
+
+    /// A present tag is gone.
+    pub fn depart(&mut self, key: &Key, how: How, now: HubTime) -> Option<Change> {
+        let from = self.whereabouts(self.tags.get(key)?.place);
+        let tag = self.tags.get_mut(key)?;
+        if tag.status != Status::Present {
+            return None;
+        }
+        let probability = match how {
+            How::Silence => 1.0 - tag.track.presence.probability(),
+            How::Exit | How::Sale | How::Elsewhere | How::Declared => {
+                tag.tracks().map(|track| track.presence.probability()).fold(0.5, f64::max)
+            }
+        };
+        (tag.status, tag.since) = (Status::Departed, now);
+        tag.place = NOWHERE;
+        tag.track.presence = presence::Presence::absent();
+        tag.more = Vec::new();
+        self.tags.schedule(key, now.plus_us(REMEMBER_US));
+        Some(Change { turn: Turn::Departed(how), from, to: None, probability })
+    }
+
+    /// Foretells when a present tag is to be looked at: when silence would make it gone.
+    fn foresee(&mut self, key: &Key, now: HubTime) {
+        let Some(tag) = self.tags.get(key) else { return };
+        let zone = tag.track.zone;
+        let Some(here) = self.at(zone) else { return };
+        let rules = &here.rules;
+        let epochs = tag.track.presence.epochs_until(rules, rules.depart).unwrap_or(u32::MAX);
+        let silent = now.plus_us(i64::from(epochs.min(7_200)) * EPOCH_US);
+        let at = if !self.readers.listens(tag.track.antenna, now) {
+            silent.max(now.plus_us(DEAF_US))
+        } else if self.passes(zone) || tag.last_outside > tag.last_inside {
+            silent.min(now.plus_us(here.quiet_us()))
+        } else {
+            silent
+        };
+        self.tags.schedule(key, at);
+    }
+
+    /// Looks at a tag that is due.
+    pub fn look(&mut self, key: &Key, now: HubTime) -> Option<Change> {
+        let status = self.tags.get(key)?.status;
+        match status {
+            Status::Departed => {
+                self.tags.remove(key);
+                return None;
+            }
+            Status::Unknown => {
+                self.advance(key, now)?;
+                let tag = self.tags.get(key)?;
+                let likely = tag.tracks().any(|track| track.presence.probability() >= 0.02);
+                if likely || now.since_us(tag.last_read) < STRAY_US {
+                    self.tags.schedule(key, now.plus_us(STRAY_US));
+                } else {
+                    self.tags.remove(key);
+                }
+                return None;
+            }
+            Status::Present => {}
+        }
+        self.advance(key, now)?;
+        let tag = self.tags.get(key)?;
+        let home = tag.track.zone;
+        if let Some(how) = self.passed(tag, now) {
+            return self.depart(key, how, now);
+        }
+        if tag.track.presence.probability() > self.at(home)?.rules.depart {
+            self.foresee(key, now);
+            return None;
+        }
+        // Silent at home, and heard elsewhere: it is there, whatever the antennas' odds were.
+        let other = tag.more.iter().find(|track| {
+            let arrive = self.at(track.zone).map_or(1.0, |zone| zone.rules.arrive);
+            track.presence.probability() >= arrive && !self.is_outside(track.antenna)
+        });
+        match other.map(|track| (track.antenna, track.presence.probability())) {
+            Some((antenna, likely)) => self.put(key, antenna, now, likely),
+            None => self.depart(key, How::Silence, now),
+        }
+    }
+
+    /// Brings a tag's filters to now, and forgets those that say nothing any more.
+    fn advance(&mut self, key: &Key, now: HubTime) -> Option<()> {
+        let tag = self.tags.get_mut(key)?;
+        let (readers, zones) = (&self.readers, &self.zones);
+        for track in std::iter::once(&mut tag.track).chain(&mut tag.more) {
+            let epoch = readers.epoch(track.antenna, now, 0);
+            track.advance(&zones.get(usize::from(track.zone))?.rules, epoch);
+        }
+        tag.more.retain(|track| track.presence.probability() > 0.002);
+        Some(())
+    }
+
+    /// How a tag has left, if it passed a door or a point of sale.
+    fn passed(&self, tag: &TagState, now: HubTime) -> Option<How> {
+        let home = self.at(tag.track.zone)?;
+        if self.passes(tag.track.zone)
+            && self.readers.listens(tag.track.antenna, now)
+            && now.since_us(tag.last_read) >= home.quiet_us()
+        {
+            let is_sale = home.spec.personality == Personality::Sale;
+            return Some(if is_sale { How::Sale } else { How::Exit });
+        }
+        let outside = tag.hears.iter().find_map(|hear| {
+            let zone = self.at(self.zone_of(hear.antenna))?;
+            (self.is_outside(hear.antenna)
+                && tag.is_drawn_to(hear.antenna, zone.mobility.move_odds))
+            .then_some(zone)
+        })?;
+        let left = tag.last_outside > tag.last_inside
+            && now.since_us(tag.last_inside) >= outside.quiet_us();
+        left.then_some(How::Exit)
+    }
+
+    /// A tag by what its memory holds.
+    pub fn tag(&self, tag: &Tag) -> Option<&TagState> {
+        self.tags.get(&Key::of(tag))
+    }
+}

@@ -1,0 +1,408 @@
+//! Readers and their antennas: what they look at, when they listened, and what is usual for them.
+//!
+//! Silence says something only while somebody listens. A reader's clock of listening runs from frame to frame as long as they
+//! are not further apart than its profile's patience; an antenna's own clock leaves out the time in which it was
+//! disconnected. Reports held back while the connection was away carry the reader's own times: they lie close together, so
+//! the clock runs through the gap.
+//!
+//! Learned, and bounded, so that one wrong reader cannot teach nonsense: how strong an antenna hears the tags that are at home
+//! there, and for each pair of antennas how often and how much weaker the second hears the first one's tags.
+
+use std::collections::BTreeMap;
+
+use device_profiles::{DeviceId, SlotId, ZoneId};
+use serde::{Deserialize, Serialize};
+
+use super::presence::EPOCH_US;
+use crate::{
+    entry::HubTime,
+    limits::{ANTENNAS_MAX, PAIRS_MAX},
+};
+
+/// An antenna and what it looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AntennaSpec {
+    /// Its port at the reader, from 1.
+    pub port: u16,
+    /// The zone it looks at.
+    pub zone: ZoneId,
+    /// The slot it looks at, when it looks at one: tags there are units of the slot.
+    pub slot: Option<SlotId>,
+    /// At a door: it looks at what is outside.
+    pub outside: bool,
+}
+
+/// Number of an antenna in the state of a facility; never given to another one.
+pub(crate) type AntennaNo = u16;
+
+/// No antenna.
+pub(crate) const NOWHERE: AntennaNo = u16::MAX;
+
+/// Signal that is usual for an antenna of which nothing is known, in 1/100 dBm.
+const USUAL_CDBM: f32 = -5_800.0;
+/// How many reads that assumption is worth, and how many are remembered at most.
+const USUAL_READS: (f32, f32) = (30.0, 4_000.0);
+/// Reads of the home antenna and of the other one that are assumed of a pair of which nothing is known.
+const PAIR_PRIOR: (f32, f32) = (40.0, 10.0);
+/// Reads of a home antenna after which older ones count half.
+const PAIR_READS_MAX: f32 = 8_000.0;
+/// How much weaker a neighbour hears, when nothing is known, in 1/100 dB; and the range that is learned.
+const WEAKER_CDB: f32 = -800.0;
+const WEAKER_RANGE_CDB: (f32, f32) = (-2_000.0, -400.0);
+
+/// One antenna.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Antenna {
+    pub device: DeviceId,
+    pub port: u16,
+    /// Where it looks; `None` when nobody says any more.
+    pub spec: Option<AntennaSpec>,
+    /// Number of its zone.
+    pub zone: u16,
+    /// The reader's clock when it was disconnected.
+    down_at_us: Option<i64>,
+    /// What it missed of the reader's clock, in microseconds.
+    missed_us: i64,
+    usual_cdbm: f32,
+    usual_reads: f32,
+    /// Reads of settled tags at home here.
+    own_reads: f32,
+}
+
+impl Antenna {
+    fn new(device: DeviceId, port: u16) -> Self {
+        Self {
+            device,
+            port,
+            spec: None,
+            zone: 0,
+            down_at_us: None,
+            missed_us: 0,
+            usual_cdbm: USUAL_CDBM,
+            usual_reads: USUAL_READS.0,
+            own_reads: 0.0,
+        }
+    }
+
+    /// How far a signal lies above what is usual here, in 1/100 dB.
+    pub fn above_cdb(&self, rssi_cdbm: i16) -> f32 {
+        f32::from(rssi_cdbm) - self.usual_cdbm
+    }
+
+    /// A settled tag of this place was read.
+    pub fn learn(&mut self, rssi_cdbm: Option<i16>) {
+        self.own_reads += 1.0;
+        let Some(rssi) = rssi_cdbm else { return };
+        self.usual_reads = (self.usual_reads + 1.0).min(USUAL_READS.1);
+        self.usual_cdbm += (f32::from(rssi) - self.usual_cdbm) / self.usual_reads;
+    }
+
+    /// Signal that is usual here, in 1/100 dBm.
+    pub fn usual_cdbm(&self) -> f32 {
+        self.usual_cdbm
+    }
+}
+
+/// What is known of how one antenna hears the tags of another.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Pair {
+    /// Reads by the other antenna of tags that are settled at the first.
+    reads: f32,
+    /// Reads by the first one of such tags when this pair was begun.
+    since: f32,
+    /// How far weaker, in 1/100 dB.
+    weaker_cdb: f32,
+}
+
+/// A reader.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Reader {
+    /// Its antennas by port.
+    ports: Vec<(u16, AntennaNo)>,
+    /// Time it listened, in microseconds.
+    listened_us: i64,
+    /// Its newest frame.
+    last: Option<HubTime>,
+    /// When it was heard of first.
+    since: HubTime,
+    /// Its last frame's patience; `None` = it always listens.
+    patience_us: Option<i64>,
+    stopped: bool,
+    /// Newest number of its events.
+    pub last_number: Option<u64>,
+}
+
+impl Reader {
+    /// Whether its clock runs at a moment, as far as is known then.
+    fn is_listening(&self, now: HubTime) -> bool {
+        match self.patience_us {
+            None => !self.stopped,
+            Some(patience) => {
+                !self.stopped && self.last.is_some_and(|last| now.since_us(last) <= patience)
+            }
+        }
+    }
+}
+
+/// Every reader of a facility.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Readers {
+    readers: BTreeMap<DeviceId, Reader>,
+    antennas: Vec<Antenna>,
+    pairs: BTreeMap<(AntennaNo, AntennaNo), Pair>,
+}
+
+impl Readers {
+    /// A reader's antennas are these from now on. Antennas keep their number, and what was learned of them while they look at
+    /// the same place.
+    pub fn specify(&mut self, device: &DeviceId, specs: &[AntennaSpec], now: HubTime) {
+        let mut known = self.readers.remove(device).unwrap_or(Reader {
+            ports: Vec::new(),
+            listened_us: 0,
+            last: None,
+            since: now,
+            patience_us: None,
+            stopped: false,
+            last_number: None,
+        });
+        for (_, number) in &known.ports {
+            let Some(antenna) = self.antennas.get_mut(usize::from(*number)) else { continue };
+            let stays = specs.iter().find(|spec| spec.port == antenna.port);
+            if stays != antenna.spec.as_ref() {
+                let (device, port) = (antenna.device.clone(), antenna.port);
+                let (down_at_us, missed_us) = (antenna.down_at_us, antenna.missed_us);
+                *antenna = Antenna { down_at_us, missed_us, ..Antenna::new(device, port) };
+                antenna.spec = stays.cloned();
+                let number = *number;
+                self.pairs.retain(|(home, other), _| *home != number && *other != number);
+            }
+        }
+        for spec in specs {
+            let is_new = !known.ports.iter().any(|(port, _)| *port == spec.port);
+            if is_new && self.antennas.len() < ANTENNAS_MAX {
+                known.ports.push((spec.port, self.antennas.len() as AntennaNo));
+                self.antennas.push(Antenna {
+                    spec: Some(spec.clone()),
+                    ..Antenna::new(device.clone(), spec.port)
+                });
+            }
+        }
+        self.readers.insert(device.clone(), known);
+    }
+
+    /// Every antenna, to be given the number of its zone.
+    pub fn antennas_mut(&mut self) -> impl Iterator<Item = &mut Antenna> {
+        self.antennas.iter_mut()
+    }
+
+    pub fn antenna(&self, number: AntennaNo) -> Option<&Antenna> {
+        self.antennas.get(usize::from(number))
+    }
+
+    pub fn antenna_mut(&mut self, number: AntennaNo) -> Option<&mut Antenna> {
+        self.antennas.get_mut(usize::from(number))
+    }
+
+    pub fn reader_mut(&mut self, device: &DeviceId) -> Option<&mut Reader> {
+        self.readers.get_mut(device)
+    }
+
+    /// The antenna at a port that looks somewhere.
+    pub fn bound(&self, device: &DeviceId, port: u16) -> Option<AntennaNo> {
+        let reader = self.readers.get(device)?;
+        let (_, number) = reader.ports.iter().find(|(own, _)| *own == port)?;
+        self.antenna(*number)?.spec.as_ref()?;
+        Some(*number)
+    }
+
+    /// Whether a zone has an antenna that looks outside.
+    pub fn looks_outside(&self, zone: &ZoneId) -> bool {
+        self.antennas
+            .iter()
+            .filter_map(|antenna| antenna.spec.as_ref())
+            .any(|spec| spec.outside && spec.zone == *zone)
+    }
+
+    /// A frame of a reader came; its clock runs on.
+    pub fn frame(&mut self, device: &DeviceId, taken: HubTime, patience_ms: Option<u32>) {
+        let Some(reader) = self.readers.get_mut(device) else { return };
+        reader.patience_us = patience_ms.map(|ms| i64::from(ms) * 1_000);
+        let Some(patience) = reader.patience_us else {
+            reader.listened_us = taken.since_us(reader.since);
+            reader.last = Some(taken);
+            return;
+        };
+        if let Some(last) = reader.last {
+            let gap = taken.since_us(last);
+            if !reader.stopped && (0..=patience).contains(&gap) {
+                reader.listened_us += gap;
+            }
+        }
+        reader.last = reader.last.max(Some(taken));
+    }
+
+    /// A reader began to listen, or listens no more.
+    pub fn listen(&mut self, device: &DeviceId, on: bool) {
+        if let Some(reader) = self.readers.get_mut(device) {
+            reader.stopped = !on;
+        }
+    }
+
+    /// An antenna was connected or disconnected.
+    pub fn plug(&mut self, device: &DeviceId, port: u16, connected: bool) {
+        let Some(reader) = self.readers.get(device) else { return };
+        let clock = reader.listened_us;
+        let Some((_, number)) = reader.ports.iter().find(|(own, _)| *own == port) else { return };
+        let Some(antenna) = self.antennas.get_mut(usize::from(*number)) else { return };
+        match (antenna.down_at_us, connected) {
+            (None, false) => antenna.down_at_us = Some(clock),
+            (Some(since), true) => {
+                antenna.missed_us += clock - since;
+                antenna.down_at_us = None;
+            }
+            (None, true) | (Some(_), false) => {}
+        }
+    }
+
+    /// Epochs an antenna has listened until `ago_us` before now.
+    pub fn epoch(&self, number: AntennaNo, now: HubTime, ago_us: i64) -> u32 {
+        let Some(antenna) = self.antenna(number) else { return 0 };
+        let Some(reader) = self.readers.get(&antenna.device) else { return 0 };
+        let clock = match reader.patience_us {
+            None if !reader.stopped => now.since_us(reader.since),
+            None | Some(_) => reader.listened_us,
+        };
+        let listened = antenna.down_at_us.unwrap_or(clock) - antenna.missed_us - ago_us;
+        u32::try_from(listened.div_euclid(EPOCH_US).max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// Whether an antenna listens, as far as is known now.
+    pub fn listens(&self, number: AntennaNo, now: HubTime) -> bool {
+        let Some(antenna) = self.antenna(number) else { return false };
+        antenna.spec.is_some()
+            && antenna.down_at_us.is_none()
+            && self.readers.get(&antenna.device).is_some_and(|reader| reader.is_listening(now))
+    }
+
+    /// A tag that is settled at one antenna was read by another.
+    pub fn learn_pair(&mut self, home: AntennaNo, other: AntennaNo, weaker_cdb: Option<f32>) {
+        let own = self.antenna(home).map_or(0.0, |antenna| antenna.own_reads);
+        if self.pairs.len() >= PAIRS_MAX && !self.pairs.contains_key(&(home, other)) {
+            return;
+        }
+        let pair = self.pairs.entry((home, other)).or_insert(Pair {
+            reads: 0.0,
+            since: own,
+            weaker_cdb: WEAKER_CDB,
+        });
+        pair.reads += 1.0;
+        if let Some(weaker) = weaker_cdb {
+            let share = 1.0 / (pair.reads + 20.0).min(500.0);
+            let (low, high) = WEAKER_RANGE_CDB;
+            pair.weaker_cdb += (weaker.clamp(low, high) - pair.weaker_cdb) * share;
+        }
+        if own - pair.since > PAIR_READS_MAX {
+            pair.reads /= 2.0;
+            pair.since += (own - pair.since) / 2.0;
+        }
+    }
+
+    /// How often a home antenna reads its tags for each read by another one, and how much weaker that one hears them, in
+    /// 1/100 dB.
+    pub fn pair(&self, home: AntennaNo, other: AntennaNo) -> (f64, f32) {
+        let own = self.antenna(home).map_or(0.0, |antenna| antenna.own_reads);
+        let (cross, since, weaker) = match self.pairs.get(&(home, other)) {
+            Some(pair) => (pair.reads, pair.since, pair.weaker_cdb),
+            None => (0.0, own, WEAKER_CDB),
+        };
+        let ratio = (own - since + PAIR_PRIOR.0) / (cross + PAIR_PRIOR.1);
+        (f64::from(ratio), weaker)
+    }
+
+    /// Every pair that was learned: home, other, reads of the home antenna a read of the other, how much weaker in 1/100 dB.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Antenna, &Antenna, f64, f32)> {
+        self.pairs.keys().filter_map(|(home, other)| {
+            let (ratio, weaker) = self.pair(*home, *other);
+            Some((self.antenna(*home)?, self.antenna(*other)?, ratio, weaker))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one() -> (Readers, DeviceId) {
+        let device = DeviceId::parse("gate").unwrap();
+        let zone = ZoneId::parse("dock").unwrap();
+        let mut readers = Readers::default();
+        let spec = |port| AntennaSpec { port, zone: zone.clone(), slot: None, outside: false };
+        readers.specify(&device, &[spec(1), spec(2)], HubTime(0));
+        (readers, device)
+    }
+
+    fn seconds(s: i64) -> HubTime {
+        HubTime(s * 1_000_000)
+    }
+
+    #[test]
+    fn silence_counts_only_while_frames_come() {
+        let (mut readers, device) = one();
+        for s in 0..=10 {
+            readers.frame(&device, seconds(s), Some(5_000));
+        }
+        assert_eq!(readers.epoch(0, seconds(10), 0), 20);
+        assert!(readers.listens(0, seconds(12)) && !readers.listens(0, seconds(16)));
+        // An hour without a connection, then two frames.
+        readers.frame(&device, seconds(3_610), Some(5_000));
+        readers.frame(&device, seconds(3_612), Some(5_000));
+        assert_eq!(readers.epoch(0, seconds(3_612), 0), 24);
+    }
+
+    #[test]
+    fn a_disconnected_antenna_and_a_stopped_reader_do_not_listen() {
+        let (mut readers, device) = one();
+        readers.frame(&device, seconds(0), Some(5_000));
+        readers.plug(&device, 2, false);
+        readers.frame(&device, seconds(4), Some(5_000));
+        assert_eq!((readers.epoch(0, seconds(4), 0), readers.epoch(1, seconds(4), 0)), (8, 0));
+        readers.plug(&device, 2, true);
+        readers.frame(&device, seconds(6), Some(5_000));
+        assert_eq!((readers.epoch(0, seconds(6), 0), readers.epoch(1, seconds(6), 0)), (12, 4));
+        readers.listen(&device, false);
+        readers.frame(&device, seconds(9), Some(5_000));
+        assert_eq!(readers.epoch(0, seconds(9), 0), 12);
+    }
+
+    #[test]
+    fn a_reader_without_signs_of_life_always_listens() {
+        let (mut readers, device) = one();
+        readers.frame(&device, seconds(1), None);
+        assert_eq!(readers.epoch(0, seconds(100), 0), 200);
+        assert_eq!(readers.epoch(0, seconds(100), 1_000_000), 198);
+    }
+
+    #[test]
+    fn what_is_learned_of_a_pair_stays_in_range() {
+        let (mut readers, _) = one();
+        assert_eq!(readers.pair(0, 1), (4.0, WEAKER_CDB));
+        for _ in 0..1_000 {
+            readers.antenna_mut(0).unwrap().learn(Some(-5_000));
+            readers.learn_pair(0, 1, Some(5_000.0));
+        }
+        let (ratio, weaker) = readers.pair(0, 1);
+        assert!((1.0..1.2).contains(&ratio), "{ratio}");
+        assert!((WEAKER_RANGE_CDB.0..=WEAKER_RANGE_CDB.1).contains(&weaker));
+        assert!(readers.antenna(0).unwrap().usual_cdbm() > -5_100.0);
+        // An antenna that looks elsewhere starts anew.
+        let spec = AntennaSpec {
+            port: 1,
+            zone: ZoneId::parse("other").unwrap(),
+            slot: None,
+            outside: false,
+        };
+        readers.specify(&DeviceId::parse("gate").unwrap(), &[spec], HubTime(0));
+        assert_eq!(readers.pair(0, 1), (4.0, WEAKER_CDB));
+        assert_eq!(readers.bound(&DeviceId::parse("gate").unwrap(), 2), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! Every tag of a facility, and when each is to be looked at next.
+//!
+//! Tags lie in copy-on-write buckets, so that a snapshot of a million of them costs the fold a clone of reference counts. The
+//! calendar is made of the tags' own due times: it is not part of a snapshot, and what it holds of the past (a tag that is due
+//! earlier or later than it once was) is passed over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::tag::{Key, TagState};
+use crate::entry::HubTime;
+
+/// Buckets of tags. A power of two; with a million tags each holds a thousand.
+pub(crate) const TAG_BUCKETS: usize = 1_024;
+/// Grain of the calendar, in microseconds.
+const GRAIN_US: i64 = 250_000;
+
+type Bucket = BTreeMap<Key, TagState>;
+
+/// The tags.
+#[derive(Debug, Clone)]
+pub(crate) struct Tags {
+    buckets: Vec<Arc<Bucket>>,
+    count: usize,
+    calendar: BTreeMap<HubTime, Arc<BTreeSet<Key>>>,
+}
+
+impl Default for Tags {
+    fn default() -> Self {
+        // One empty bucket stands for all until they are written to.
+        let empty = Arc::new(Bucket::new());
+        Self { buckets: vec![empty; TAG_BUCKETS], count: 0, calendar: BTreeMap::new() }
+    }
+}
+
+impl PartialEq for Tags {
+    /// The calendar follows from the tags.
+    fn eq(&self, other: &Self) -> bool {
+        self.buckets == other.buckets
+    }
+}
+
+fn bucket_of(key: &Key) -> usize {
+    let hash = key.bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    ((hash ^ (hash >> 32)) % TAG_BUCKETS as u64) as usize
+}
+
+impl Tags {
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&TagState> {
+        self.buckets[bucket_of(key)].get(key)
+    }
+
+    pub fn get_mut(&mut self, key: &Key) -> Option<&mut TagState> {
+        let bucket = &mut self.buckets[bucket_of(key)];
+        // Looking first keeps an absent key from copying a bucket that a snapshot shares.
+        if Arc::strong_count(bucket) > 1 && !bucket.contains_key(key) {
+            return None;
+        }
+        Arc::make_mut(bucket).get_mut(key)
+    }
+
+    pub fn insert(&mut self, key: Key, tag: TagState) {
+        let due = tag.due;
+        let bucket = Arc::make_mut(&mut self.buckets[bucket_of(&key)]);
+        if bucket.insert(key.clone(), tag).is_none() {
+            self.count += 1;
+        }
+        self.note(key, due);
+    }
+
+    pub fn remove(&mut self, key: &Key) {
+        if self.get(key).is_some()
+            && Arc::make_mut(&mut self.buckets[bucket_of(key)]).remove(key).is_some()
+        {
+            self.count -= 1;
+        }
+    }
+
+    /// Every tag, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &TagState)> {
+        self.buckets.iter().flat_map(|bucket| bucket.iter())
+    }
+
+    fn note(&mut self, key: Key, due: HubTime) {
+        let day = self.calendar.entry(due).or_default();
+        Arc::make_mut(day).insert(key);
+    }
+
+    /// The time at which a tag that is due then is looked at.
+    pub fn grain(at: HubTime) -> HubTime {
+        HubTime(at.0.div_euclid(GRAIN_US).saturating_add(1).saturating_mul(GRAIN_US))
+    }
+
+    /// A tag is to be looked at then, and not before.
+    pub fn schedule(&mut self, key: &Key, at: HubTime) {
+        let due = Self::grain(at);
+        let Some(tag) = self.get_mut(key) else { return };
+        if tag.due != due {
+            tag.due = due;
+            self.note(key.clone(), due);
+        }
+    }
+
+    /// A tag is to be looked at then, unless it is due before.
+    pub fn hasten(&mut self, key: &Key, at: HubTime) {
+        if self.get(key).is_some_and(|tag| Self::grain(at) < tag.due) {
+            self.schedule(key, at);
+        }
+    }
+
+    /// When the next tag is due.
+    pub fn next_due(&self) -> Option<HubTime> {
+        self.calendar.keys().next().copied()
+    }
+
+    /// A tag that is due, taken off the calendar.
+    pub fn pop_due(&mut self, now: HubTime) -> Option<Key> {
+        loop {
+            let mut first = self.calendar.first_entry()?;
+            let due = *first.key();
+            if due > now {
+                return None;
+            }
+            let Some(key) = Arc::make_mut(first.get_mut()).pop_first() else {
+                first.remove();
+                continue;
+            };
+            if self.get(&key).is_some_and(|tag| tag.due == due) {
+                return Some(key);
+            }
+        }
+    }
+
+    /// Slices of a snapshot, one a bucket.
+    pub fn slices(&self) -> impl Iterator<Item = Result<Vec<u8>, postcard::Error>> {
+        self.buckets.iter().map(|bucket| postcard::to_stdvec(&**bucket))
+    }
+
+    /// From the slices of a snapshot.
+    pub fn restore<'a>(slices: impl Iterator<Item = &'a [u8]>) -> Result<Self, postcard::Error> {
+        let mut tags = Self::default();
+        for (place, slice) in tags.buckets.iter_mut().zip(slices) {
+            // An empty bucket is one byte.
+            if slice.len() > 1 {
+                *place = Arc::new(postcard::from_bytes(slice)?);
+            }
+        }
+        let due: Vec<(Key, HubTime)> =
+            tags.iter().map(|(key, tag)| (key.clone(), tag.due)).collect();
+        tags.count = due.len();
+        let mut calendar: BTreeMap<HubTime, BTreeSet<Key>> = BTreeMap::new();
+        for (key, due) in due {
+            calendar.entry(due).or_default().insert(key);
+        }
+        tags.calendar = calendar.into_iter().map(|(due, keys)| (due, Arc::new(keys))).collect();
+        Ok(tags)
+    }
+}
