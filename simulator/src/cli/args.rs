@@ -23,6 +23,8 @@ pub enum Command {
     Load(LoadArgs),
     /// Open many connections and hold them.
     Idle(IdleArgs),
+    /// Let others' rules for tags tell what they make of simulated reads, and score them by where the tags were.
+    Rfid(RfidArgs),
     /// Look at scenarios.
     Scenario {
         #[command(subcommand)]
@@ -117,6 +119,32 @@ pub struct JudgeArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RfidArgs {
+    /// Built-in scenarios of tags; all when none is named.
+    pub scenarios: Vec<String>,
+    /// One physics only.
+    #[arg(long, value_enum)]
+    pub physics: Option<Physics>,
+    /// Seed, instead of the scenarios'.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// List the scenarios.
+    #[arg(long)]
+    pub list: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Physics {
+    /// Independent chances in every half second.
+    Epochs,
+    /// Distances, powers and bodies.
+    Geometry,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::physics::{Physics, Read};
+use super::physics::{Physics, Read, Ready};
 use super::scenario::EpochSpec;
 use super::truth::{Interval, Spot};
 use super::world::World;
@@ -40,7 +40,7 @@ pub struct Epochs {
     /// Places of each zone.
     places: Vec<Vec<usize>>,
     /// Reads of the last epoch that were not asked for yet, in order of time.
-    ready: Vec<Read>,
+    ready: Ready,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +121,7 @@ impl Epochs {
             shadows: (0..zones).map(shadow).collect(),
             neighbours,
             places,
-            ready: Vec::new(),
+            ready: Ready::default(),
             world: Arc::clone(world),
         }
     }
@@ -144,7 +144,7 @@ impl Epochs {
             if state.fade[1] <= *epoch {
                 state.fade = next_fade(&mut state.draw, spec, *epoch);
             }
-            let mut ear = Ear { world, item, from_us, to_us, out: ready };
+            let mut ear = Ear { world, item, from_us, to_us, out: &mut ready.0 };
             for at in state.at..journey.len() {
                 let interval = journey[at];
                 if interval.from_us >= to_us {
@@ -184,7 +184,7 @@ impl Epochs {
                 }
             }
         }
-        ready.sort_by_key(|read| read.at_us);
+        ready.0.sort_by_key(|read| read.at_us);
         *epoch += 1;
     }
 }
@@ -192,8 +192,7 @@ impl Epochs {
 impl Physics for Epochs {
     fn reads(&mut self, to_us: i64, out: &mut Vec<Read>) {
         loop {
-            let due = self.ready.partition_point(|read| read.at_us < to_us);
-            out.extend(self.ready.drain(..due));
+            self.ready.hand_over(to_us, out);
             if self.epoch * EPOCH_US >= to_us {
                 return;
             }

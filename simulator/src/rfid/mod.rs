@@ -18,18 +18,29 @@
 //!
 //! The models, their parameters and the rules of scoring are explained in `docs/specs/rfid-simulation.md`.
 
+mod baseline;
+mod edgex;
 mod epoch;
 mod frames;
+mod geometry;
 mod journey;
+mod obstacle;
+mod path;
 mod physics;
+mod rates;
+pub mod report;
 pub mod scenario;
 pub mod scoring;
 mod truth;
 mod world;
 
+pub use baseline::{Teller, Window, baselines, tell};
+pub use edgex::EdgeX;
 pub use epoch::Epochs;
 pub use frames::{Frame, Frames, ReportSpec};
+pub use geometry::Geometry;
 pub use physics::{Model, Physics, Read};
+pub use rates::{ReadRates, read_rates};
 pub use scenario::Scenario;
 pub use truth::{Direction, Interval, Passage, Spot, Stay, Truth};
 pub use world::{Item, Place, Site, World, Zone};

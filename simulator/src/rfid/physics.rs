@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use device_profiles::Tag;
+use serde::{Deserialize, Serialize};
 
-use super::{Epochs, World};
+use super::{Epochs, Geometry, World};
 
 /// A reader heard a tag once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +31,13 @@ pub trait Physics {
 }
 
 /// Which physics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Model {
     /// [`Epochs`].
     Epochs,
+    /// [`Geometry`].
+    Geometry,
 }
 
 impl Model {
@@ -42,6 +46,7 @@ impl Model {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Epochs => "epochs",
+            Self::Geometry => "geometry",
         }
     }
 
@@ -50,6 +55,19 @@ impl Model {
     pub fn of(self, world: &Arc<World>) -> Box<dyn Physics> {
         match self {
             Self::Epochs => Box::new(Epochs::new(world)),
+            Self::Geometry => Box::new(Geometry::new(world)),
         }
+    }
+}
+
+/// Reads that are made, in order of time, and not asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct Ready(pub(super) Vec<Read>);
+
+impl Ready {
+    /// Hands over what was read before a moment.
+    pub(super) fn hand_over(&mut self, to_us: i64, out: &mut Vec<Read>) {
+        let due = self.0.partition_point(|read| read.at_us < to_us);
+        out.extend(self.0.drain(..due));
     }
 }

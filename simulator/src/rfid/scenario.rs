@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
+use super::Model;
 use crate::scenario::ScenarioError;
 
 /// Tags one scenario may have.
@@ -20,8 +21,18 @@ pub const DURATION_S_MAX: f64 = 2.7e6;
 pub const DWELL_S_MIN: f64 = 1.0;
 
 /// Name and text of every built-in scenario.
-pub const SCENARIOS: [(&str, &str); 1] =
-    [("shelf-0.6", include_str!("../../scenarios/rfid/shelf-0.6.toml"))];
+pub const SCENARIOS: [(&str, &str); 10] = [
+    ("shelf-0.2", include_str!("../../scenarios/rfid/shelf-0.2.toml")),
+    ("shelf-0.4", include_str!("../../scenarios/rfid/shelf-0.4.toml")),
+    ("shelf-0.6", include_str!("../../scenarios/rfid/shelf-0.6.toml")),
+    ("shelf-0.7", include_str!("../../scenarios/rfid/shelf-0.7.toml")),
+    ("neighbours", include_str!("../../scenarios/rfid/neighbours.toml")),
+    ("portal", include_str!("../../scenarios/rfid/portal.toml")),
+    ("point-of-sale", include_str!("../../scenarios/rfid/point-of-sale.toml")),
+    ("fitting-room", include_str!("../../scenarios/rfid/fitting-room.toml")),
+    ("dock-door", include_str!("../../scenarios/rfid/dock-door.toml")),
+    ("stocktaking", include_str!("../../scenarios/rfid/stocktaking.toml")),
+];
 
 /// A checked scenario.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,9 +48,33 @@ pub struct Scenario {
     pub place: Vec<PlaceSpec>,
     /// Groups of tags.
     pub group: Vec<GroupSpec>,
+    /// Physics it is meant for.
+    pub models: Vec<Model>,
+    /// What counts as told in time.
+    #[serde(default)]
+    pub judge: JudgeSpec,
     /// Parameters of [`super::Epochs`].
     #[serde(default)]
     pub epoch: EpochSpec,
+    /// Parameters of [`super::Geometry`].
+    #[serde(default)]
+    pub geometry: GeometrySpec,
+}
+
+/// What counts as told in time; the rest of [`super::scoring::Limits`] is the same everywhere.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JudgeSpec {
+    /// Stays shorter than this need not be told, seconds.
+    pub arrival_s: f64,
+    /// Absences shorter than this need not be told, seconds.
+    pub departure_s: f64,
+}
+
+impl Default for JudgeSpec {
+    fn default() -> Self {
+        Self { arrival_s: 12.0, departure_s: 30.0 }
+    }
 }
 
 /// What a zone is for.
@@ -105,6 +140,21 @@ pub struct PlaceSpec {
     pub side: Option<Side>,
     /// The slot it stands for, if it does.
     pub slot: Option<String>,
+    /// Where it is in the room; the physics of geometry needs it.
+    pub position: Option<PositionSpec>,
+}
+
+/// Where an antenna and what it listens to are, in metres; z is height.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PositionSpec {
+    /// The antenna. It looks at the goods.
+    pub at: [f64; 3],
+    /// The middle of the goods.
+    pub goods: [f64; 3],
+    /// Goods lie up to so far from the middle, along each axis.
+    #[serde(default)]
+    pub spread: [f64; 3],
 }
 
 /// Tags with the same habits.
@@ -214,6 +264,79 @@ pub struct NeighbourSpec {
     pub loss_db: [f64; 2],
 }
 
+/// Parameters of the physics by geometry.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GeometrySpec {
+    /// Transmit power, dBm.
+    pub power_dbm: f64,
+    /// Gain of the antennas in the direction they look, dBi.
+    pub gain_dbi: f64,
+    /// Power at a tag that lets it answer half of the time, dBm.
+    pub sensitivity_dbm: f64,
+    /// Path loss grows with 10 times this for each decade of distance, dB.
+    pub path_exponent: f64,
+    /// Spread of what walls and goods take between places of a tag, dB.
+    pub shadow_sigma_db: f64,
+    /// Spread of the signal from round to round, dB.
+    pub round_sigma_db: f64,
+    /// Strength of reflections beside the straight signal, drawn between these, 0..1: frequency hopping makes fades of them.
+    pub reflection: [f64; 2],
+    /// Tags an antenna can tell apart in a round; more share the rounds.
+    pub round_tags: f64,
+    /// Times an hour that a body stands before an antenna.
+    pub blocks_per_hour: f64,
+    /// For how long on average, seconds, exponential.
+    pub block_s: f64,
+    /// What it takes, dB.
+    pub block_db: f64,
+    /// Share of the antenna's tags behind it.
+    pub block_share: f64,
+    /// What a tag on a pallet loses to the goods around it, dB; on a cart half of it.
+    pub pallet_loss_db: [f64; 2],
+    /// Times an hour that a reader is deaf.
+    pub gaps_per_hour: f64,
+    /// For so long, seconds.
+    pub gap_s: [f64; 2],
+    /// Times an hour that reflections carry a tag into a zone where it is not, for each tag and zone.
+    pub ghosts_per_hour: f64,
+    /// For how long on average, seconds, exponential.
+    pub ghost_s: f64,
+    /// Probability that such a tag is read in a round.
+    pub ghost_rate: f64,
+    /// A ghost is so much weaker than the weakest answer of a tag that is there, dB, uniform.
+    pub ghost_loss_db: [f64; 2],
+    /// Where tags come from and go to when no portal leads there.
+    pub gate: [f64; 3],
+}
+
+impl Default for GeometrySpec {
+    fn default() -> Self {
+        Self {
+            power_dbm: 20.0,
+            gain_dbi: 6.0,
+            sensitivity_dbm: -16.0,
+            path_exponent: 2.2,
+            shadow_sigma_db: 1.0,
+            round_sigma_db: 4.0,
+            reflection: [0.1, 0.4],
+            round_tags: 40.0,
+            blocks_per_hour: 20.0,
+            block_s: 3.0,
+            block_db: 15.0,
+            block_share: 0.5,
+            pallet_loss_db: [0.0, 6.0],
+            gaps_per_hour: 2.0,
+            gap_s: [0.5, 3.0],
+            ghosts_per_hour: 5.0,
+            ghost_s: 0.7,
+            ghost_rate: 0.15,
+            ghost_loss_db: [0.0, 10.0],
+            gate: [8.0, 0.0, 1.0],
+        }
+    }
+}
+
 impl Default for EpochSpec {
     fn default() -> Self {
         Self {
@@ -292,6 +415,11 @@ impl Scenario {
             need(place.antenna > 0, &key("antenna"), "ports are numbered from 1")?;
             let port = (&*place.reader, place.antenna);
             need(ports.insert(port), &key("antenna"), "the reader's port is given twice")?;
+            for x in
+                place.position.iter().flat_map(|p| p.at.into_iter().chain(p.goods).chain(p.spread))
+            {
+                within(x, -1e4, 1e4, &key("position"))?;
+            }
             let portal =
                 |z: &ZoneSpec| z.name == place.zone && z.personality == Personality::Portal;
             let is_portal = self.zone.iter().any(portal);
@@ -309,7 +437,14 @@ impl Scenario {
         for (i, group) in self.group.iter().enumerate() {
             group.check(&format!("group[{i}]"), &places)?;
         }
-        self.epoch.check(&places)
+        need(!self.models.is_empty(), "models", "at least one is needed")?;
+        let placed = self.place.iter().all(|place| place.position.is_some());
+        let geometry = self.models.contains(&Model::Geometry);
+        need(placed || !geometry, "place.position", "geometry needs one for every place")?;
+        within(self.judge.arrival_s, 0.0, 3_600.0, "judge.arrival_s")?;
+        within(self.judge.departure_s, 0.0, 3_600.0, "judge.departure_s")?;
+        self.epoch.check(&places)?;
+        self.geometry.check()
     }
 }
 
@@ -362,6 +497,32 @@ impl EpochSpec {
             range(*loss_db, -20.0, 60.0, &key("loss_db"))?;
         }
         Ok(())
+    }
+}
+
+impl GeometrySpec {
+    fn check(&self) -> Check {
+        let key = |field: &str| format!("geometry.{field}");
+        within(self.power_dbm, -20.0, 40.0, &key("power_dbm"))?;
+        within(self.gain_dbi, -10.0, 20.0, &key("gain_dbi"))?;
+        within(self.sensitivity_dbm, -40.0, 10.0, &key("sensitivity_dbm"))?;
+        within(self.path_exponent, 1.0, 6.0, &key("path_exponent"))?;
+        within(self.shadow_sigma_db, 0.0, 20.0, &key("shadow_sigma_db"))?;
+        within(self.round_sigma_db, 0.1, 20.0, &key("round_sigma_db"))?;
+        range(self.reflection, 0.0, 0.99, &key("reflection"))?;
+        within(self.round_tags, 1.0, 1e6, &key("round_tags"))?;
+        within(self.blocks_per_hour, 0.0, 3_600.0, &key("blocks_per_hour"))?;
+        within(self.block_s, 0.01, 3_600.0, &key("block_s"))?;
+        within(self.block_db, 0.0, 60.0, &key("block_db"))?;
+        within(self.block_share, 0.0, 1.0, &key("block_share"))?;
+        range(self.pallet_loss_db, 0.0, 60.0, &key("pallet_loss_db"))?;
+        within(self.gaps_per_hour, 0.0, 3_600.0, &key("gaps_per_hour"))?;
+        range(self.gap_s, 0.0, 3_600.0, &key("gap_s"))?;
+        within(self.ghosts_per_hour, 0.0, 3_600.0, &key("ghosts_per_hour"))?;
+        within(self.ghost_s, 0.01, 3_600.0, &key("ghost_s"))?;
+        within(self.ghost_rate, 0.0, 1.0, &key("ghost_rate"))?;
+        range(self.ghost_loss_db, 0.0, 60.0, &key("ghost_loss_db"))?;
+        self.gate.into_iter().try_for_each(|x| within(x, -1e4, 1e4, &key("gate")))
     }
 }
 

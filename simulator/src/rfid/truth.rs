@@ -213,6 +213,7 @@ pub(super) mod tests {
         let text = r#"
             seed = 1
             duration_s = 1000
+            models = ["epochs"]
             zone = [
               { name = "floor", personality = "shelf" }, { name = "till", personality = "point_of_sale" },
               { name = "door", personality = "portal" } ]

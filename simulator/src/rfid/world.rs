@@ -12,7 +12,7 @@ use device_profiles::{
 };
 
 use super::journey;
-use super::scenario::{Carrier, Personality, Scenario, Side, ZoneSpec};
+use super::scenario::{Carrier, Personality, PositionSpec, Scenario, Side, ZoneSpec};
 use super::truth::{Spot, Truth};
 use crate::random::Stream;
 
@@ -43,6 +43,8 @@ pub struct Place {
     pub side: Option<Side>,
     /// The slot it stands for.
     pub slot: Option<String>,
+    /// Where it is in the room.
+    pub position: Option<PositionSpec>,
 }
 
 /// Why a world cannot be made.
@@ -119,6 +121,7 @@ impl Site {
                 antenna: place.antenna,
                 side: place.side,
                 slot: place.slot.clone(),
+                position: place.position,
             });
         }
         site

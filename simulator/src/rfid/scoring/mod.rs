@@ -10,8 +10,8 @@
 //!    a told departure and a told arrival. Arriving where it is told to be already is a false arrival. A departure ends the
 //!    zone it was told to be in, whichever it names; without one it is false.
 //! 2. A told arrival matches the last stay of tag and zone that began before it (or up to `early_us` after it), unless that
-//!    stay is matched already or has been over for more than `grace_us`. Nothing older is tried: flapping does not find the
-//!    stays that were missed.
+//!    stay is matched already, has been over for more than `grace_us`, or needed no telling because the tag was told to be
+//!    there when it began and `arrival_us` later. Nothing older is tried: flapping does not find the stays that were missed.
 //! 3. A told departure matches the last end of a stay of tag and zone before it, if that end came while the tag was told to be
 //!    there (or belongs to the stay that was told too late), is not matched yet, and the tag has not been back for more than
 //!    `early_us`. In a portal and at a point of sale a stay may be told as over from [`super::Stay::gone_us`] on.
@@ -35,8 +35,9 @@ use std::collections::HashMap;
 use device_profiles::Tag;
 use serde::Serialize;
 
-use super::SECOND_US;
+use super::scenario::{JudgeSpec, Scenario};
 use super::truth::Truth;
+use super::{SECOND_US, micros};
 use tally::Judge;
 
 /// What was told of a tag.
@@ -81,14 +82,26 @@ pub struct Limits {
     pub early_us: i64,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// Those of a scenario.
+    #[must_use]
+    pub fn of(scenario: &Scenario) -> Self {
+        Self::new(&scenario.judge)
+    }
+
+    fn new(judge: &JudgeSpec) -> Self {
         Self {
-            arrival_us: 12 * SECOND_US,
-            departure_us: 30 * SECOND_US,
+            arrival_us: micros(judge.arrival_s),
+            departure_us: micros(judge.departure_s),
             grace_us: 30 * SECOND_US,
             early_us: 2 * SECOND_US,
         }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(&JudgeSpec::default())
     }
 }
 

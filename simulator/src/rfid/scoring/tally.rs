@@ -1,5 +1,7 @@
 //! Matching what was told with what was so, tag by tag (rules 2 to 7).
 
+use std::collections::BTreeMap;
+
 use super::course::{Claim, Course};
 use super::{Latency, Limits, Score, Tally, Told, ToldKind};
 use crate::rfid::truth::{Direction, Spot, Stay, Truth};
@@ -101,6 +103,9 @@ impl<'a> Judge<'a> {
     fn stays(&mut self, stays: &[Stay], course: &Course) {
         let Limits { arrival_us, departure_us, grace_us, early_us } = *self.limits;
         let (mut came, mut went) = (vec![false; stays.len()], vec![false; stays.len()]);
+        let told_in = |zone: usize, at_us: i64| course.at(at_us).is_some_and(|at| at.zone == zone);
+        // When each zone was told to be left last.
+        let mut left = BTreeMap::new();
         // The stay that the tag's present presence was told for.
         let mut told_for = None;
         let last = |zone: usize, begun: &dyn Fn(&Stay) -> bool| {
@@ -110,8 +115,12 @@ impl<'a> Judge<'a> {
             match *claim {
                 Claim::Arrival { zone } => {
                     self.arrivals.tally.told += 1;
-                    told_for = last(zone, &|stay| stay.from_us - early_us <= *at_us)
-                        .filter(|i| !came[*i] && *at_us <= stays[*i].to_us + grace_us);
+                    told_for = last(zone, &|stay| stay.from_us - early_us <= *at_us).filter(|i| {
+                        let Stay { from_us, to_us, .. } = stays[*i];
+                        let left_us = left.get(&zone).copied().unwrap_or(i64::MIN);
+                        let settled = told_in(zone, from_us) && left_us > from_us + arrival_us;
+                        !came[*i] && !settled && *at_us <= to_us + grace_us
+                    });
                     if let Some(i) = told_for {
                         came[i] = true;
                         self.arrivals.pair(at_us - stays[i].from_us);
@@ -133,12 +142,12 @@ impl<'a> Judge<'a> {
                         self.departures.pair(at_us - stays[i].to_us);
                     }
                     told_for = None;
+                    left.insert(zone, *at_us);
                 }
                 Claim::Nothing => self.departures.tally.told += 1,
                 Claim::Move { .. } => {}
             }
         }
-        let told_in = |zone: usize, at_us: i64| course.at(at_us).is_some_and(|at| at.zone == zone);
         for (i, stay) in stays.iter().enumerate() {
             self.arrivals.tally.happened += 1;
             if !came[i] {

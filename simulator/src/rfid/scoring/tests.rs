@@ -139,6 +139,21 @@ fn a_ghost_told_as_arrival_is_false_at_both_ends() {
 }
 
 #[test]
+fn a_stay_that_was_told_from_its_beginning_is_not_found_later_by_flapping() {
+    let back = |departed: f64| {
+        let events = [
+            (90.0, Arrived, "floor", None),
+            (departed, Departed, "floor", None),
+            (departed + 1.0, Returned, "floor", None),
+        ];
+        judged(&VISIT, &events).arrivals
+    };
+    // A ghost before the stay is dropped soon after it began, or flaps when the stay was told long ago.
+    assert_eq!(back(105.0), tally(1, 2, 1, 0, 0));
+    assert_eq!(back(150.0), tally(1, 2, 0, 0, 1));
+}
+
+#[test]
 fn a_stay_told_when_it_was_over_ends_rightly() {
     let brief = [(Outside, 50), (Place(0), 5), (Outside, 100)];
     let s = judged(&brief, &[(56.0, Arrived, "floor", None), (80.0, Departed, "floor", None)]);
