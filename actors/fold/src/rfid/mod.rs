@@ -40,7 +40,7 @@ use crate::{
     entry::HubTime,
     limits::{TAGS_MAX, ZONES_MAX},
 };
-use presence::Rules;
+use presence::{RuleBook, Rules};
 use tag::Track;
 
 /// A tag is settled, and teaches its antennas, after so long at a place, in microseconds.
@@ -138,13 +138,24 @@ pub(crate) struct TooMany;
 struct Zone {
     spec: ZoneSpec,
     mobility: Mobility,
-    rules: Arc<Rules>,
+    rules: Arc<RuleBook>,
 }
 
 impl Zone {
     fn quiet_us(&self) -> i64 {
         i64::from(self.mobility.quiet_ms) * 1_000
     }
+}
+
+/// The rules for a tag that an antenna hears in a zone.
+fn rules_at<'z>(
+    zones: &'z [Zone],
+    readers: &Readers,
+    zone: u16,
+    antenna: AntennaNo,
+) -> Option<&'z Rules> {
+    let rate = readers.antenna(antenna).and_then(reader::Antenna::rate);
+    Some(zones.get(usize::from(zone))?.rules.at(rate))
 }
 
 /// Zones, readers and tags of a facility.
@@ -173,7 +184,7 @@ impl Rfid {
         let mobility = spec.mobility();
         let rules = match self.zones.iter().find(|zone| zone.mobility == mobility) {
             Some(twin) => Arc::clone(&twin.rules),
-            None => Arc::new(Rules::of(&mobility)),
+            None => Arc::new(RuleBook::of(&mobility)),
         };
         let new = Zone { spec, mobility, rules };
         let room = self.zones.len() < ZONES_MAX;
@@ -243,9 +254,10 @@ impl Rfid {
             self.tags.insert(key.clone(), tag);
         }
         let is_outside = self.is_outside(antenna);
-        let Some(rules) = self.zones.get(usize::from(zone)).map(|zone| &*zone.rules) else {
+        let Some(rules) = rules_at(&self.zones, &self.readers, zone, antenna) else {
             return Ok(None);
         };
+        let ghost = rules.ghost;
         let Some(tag) = self.tags.get_mut(key) else { return Ok(None) };
         let readers = &mut self.readers;
         let above =
@@ -253,12 +265,13 @@ impl Rfid {
         let is_home = tag.status == Status::Present && tag.track.zone == zone;
         let rarity = if tag.status == Status::Present && !is_home {
             let (ratio, _) = readers.pair(tag.place, antenna);
-            (rules.ghost * ratio / USUAL_RATE).clamp(0.005, 1.0)
+            (ghost * ratio / USUAL_RATE).clamp(0.005, 1.0)
         } else {
             1.0
         };
         let track = tag.track_of(zone, antenna, epoch);
         let before = readers.epoch(track.antenna, now, ago_us);
+        let silent = before.saturating_sub(track.heard);
         let reads = u32::from(heard.read.reads);
         track.read(rules, (antenna, epoch), before, (above, reads), rarity);
         let likely = track.presence.probability();
@@ -272,6 +285,9 @@ impl Rfid {
             if antenna == tag.place && likely > 0.99 {
                 if let Some(antenna) = readers.antenna_mut(antenna) {
                     antenna.learn(heard.read.rssi_cdbm);
+                    if silent > 0 {
+                        antenna.learn_rate(silent);
+                    }
                 }
             } else if antenna != tag.place {
                 let place = tag.place;
@@ -298,7 +314,7 @@ impl Rfid {
         let here = self.at(zone)?;
         let mobility = here.mobility;
         let quiet = now.plus_us(here.quiet_us());
-        let arrives = likely >= here.rules.arrive;
+        let arrives = likely >= f64::from(mobility.arrive_permille) / 1_000.0;
         let tag = self.tags.get(key)?;
         if tag.status != Status::Present {
             let comes = arrives && !is_outside && self.is_inside(tag, zone, now);
@@ -433,7 +449,9 @@ impl Rfid {
         let Some(tag) = self.tags.get(key) else { return };
         let zone = tag.track.zone;
         let Some(here) = self.at(zone) else { return };
-        let rules = &here.rules;
+        let Some(rules) = rules_at(&self.zones, &self.readers, zone, tag.track.antenna) else {
+            return;
+        };
         let epochs = tag.track.presence.epochs_until(rules, rules.depart).unwrap_or(u32::MAX);
         let silent = now.plus_us(i64::from(epochs.min(7_200)) * EPOCH_US);
         let at = if !self.readers.listens(tag.track.antenna, now) {
@@ -473,14 +491,16 @@ impl Rfid {
         if let Some(how) = self.passed(tag, now) {
             return self.depart(key, how, now);
         }
-        if tag.track.presence.probability() > self.at(home)?.rules.depart {
+        let depart = f64::from(self.at(home)?.mobility.depart_permille) / 1_000.0;
+        if tag.track.presence.probability() > depart {
             self.foresee(key, now);
             return None;
         }
         // Silent at home, and heard elsewhere: it is there, whatever the antennas' odds were.
         let other = tag.more.iter().find(|track| {
-            let arrive = self.at(track.zone).map_or(1.0, |zone| zone.rules.arrive);
-            track.presence.probability() >= arrive && !self.is_outside(track.antenna)
+            let arrive = self.at(track.zone).map_or(1_000, |zone| zone.mobility.arrive_permille);
+            track.presence.probability() >= f64::from(arrive) / 1_000.0
+                && !self.is_outside(track.antenna)
         });
         match other.map(|track| (track.antenna, track.presence.probability())) {
             Some((antenna, likely)) => self.put(key, antenna, now, likely),
@@ -494,7 +514,7 @@ impl Rfid {
         let (readers, zones) = (&self.readers, &self.zones);
         for track in std::iter::once(&mut tag.track).chain(&mut tag.more) {
             let epoch = readers.epoch(track.antenna, now, 0);
-            track.advance(&zones.get(usize::from(track.zone))?.rules, epoch);
+            track.advance(rules_at(zones, readers, track.zone, track.antenna)?, epoch);
         }
         tag.more.retain(|track| track.presence.probability() > 0.002);
         Some(())

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A window ("gone after 30 s without a read") must be short to be fast and long to bridge a fade; the filter learns the tag's
-//! own rate from its reads and knows both: a tag that was read twice a second is missed soon, one that is read now and then
-//! is given time. One stray read is no arrival, because a stray read has two marks: it is weaker than the antenna's own tags
+//! own rate from its reads, starts from the rates its antenna is used to ([`Rules::of`]), and knows both: a tag that was read
+//! twice a second is missed soon, one that is read now and then is given time. One stray read is no arrival, because a stray read has two marks: it is weaker than the antenna's own tags
 //! and it comes alone ([`weight_of`]).
 //!
 //! Nothing is done for a silent tag: any number of silent epochs is a power of one matrix, multiplied when the tag is looked
@@ -34,33 +34,64 @@ const RATE_CHANGES: f64 = 0.02;
 /// Chance of a read of a faded tag, per epoch.
 const FADED_READ: f64 = 0.02;
 /// How likely an absent tag arrives, per epoch.
-const ARRIVES: f64 = 0.004;
+const ARRIVES: f64 = 0.008;
 
 type Row = [f64; STATES];
 type Matrix = [Row; STATES];
 
-/// The filter's rules under one mobility, with its powers of silence.
+/// How rates are spread where tags are read with about the rate of this line, and (last) where nothing is known. Each is a
+/// bell of width 0.15 around the rate on a floor of 0.05.
+const SPREAD: [[f64; 6]; 7] = [
+    [0.469, 0.380, 0.083, 0.024, 0.022, 0.022],
+    [0.335, 0.413, 0.181, 0.031, 0.020, 0.020],
+    [0.081, 0.202, 0.459, 0.202, 0.034, 0.022],
+    [0.024, 0.035, 0.208, 0.473, 0.208, 0.052],
+    [0.021, 0.021, 0.033, 0.197, 0.447, 0.280],
+    [0.025, 0.025, 0.026, 0.059, 0.333, 0.532],
+    [1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0],
+];
+
+/// The filter's rules under one mobility, for each kind of antenna.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RuleBook(Vec<Rules>);
+
+impl RuleBook {
+    /// The rules of a mobility.
+    pub fn of(mobility: &Mobility) -> Self {
+        Self(SPREAD.iter().map(|spread| Rules::of(mobility, spread)).collect())
+    }
+
+    /// The rules for antennas that read their tags with about this rate; `None` = nothing is known.
+    pub fn at(&self, rate: Option<f64>) -> &Rules {
+        let near = |rate: f64| {
+            let far = |line: &f64| if *line > rate { line - rate } else { rate - line };
+            RATES.iter().enumerate().min_by(|(_, a), (_, b)| far(a).total_cmp(&far(b)))
+        };
+        let line = rate.and_then(near).map_or(RATES.len(), |(line, _)| line);
+        self.0.get(line).unwrap_or(&self.0[0])
+    }
+}
+
+/// The filter's rules, with its powers of silence.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rules {
     step: Matrix,
     silence: Vec<Matrix>,
     /// Chance of a read of an absent tag, per epoch.
     pub ghost: f64,
-    /// Present from here on.
-    pub arrive: f64,
     /// Absent from here on.
     pub depart: f64,
 }
 
 impl Rules {
-    /// The rules of a mobility.
-    pub fn of(mobility: &Mobility) -> Self {
+    /// The rules of a mobility, where rates are spread so.
+    fn of(mobility: &Mobility, spread: &[f64; 6]) -> Self {
         let share = |value: u32, of: f64| f64::from(value) / of;
         let ghost = share(mobility.ghost_ppm, 1_000_000.0);
         let leaves = (EPOCH_US as f64 / 1_000_000.0) / f64::from(mobility.stay_s.max(1));
         let fade = share(mobility.fade_permille, 1_000.0);
         let unfade = 1.0 / f64::from(mobility.fade_epochs.max(1));
-        let step = step(leaves.min(0.5), fade, unfade);
+        let step = step(leaves.min(0.5), fade, unfade, spread);
         let mut quiet = step;
         for (to, row) in quiet.iter_mut().enumerate() {
             let miss = 1.0 - read_chance(to, ghost);
@@ -74,13 +105,7 @@ impl Rules {
             quiet = scaled(&product(&quiet, &quiet));
             silence.push(quiet);
         }
-        Self {
-            step,
-            silence,
-            ghost,
-            arrive: share(mobility.arrive_permille, 1_000.0),
-            depart: share(mobility.depart_permille, 1_000.0),
-        }
+        Self { step, silence, ghost, depart: share(mobility.depart_permille, 1_000.0) }
     }
 }
 
@@ -93,18 +118,17 @@ fn read_chance(state: usize, ghost: f64) -> f64 {
 }
 
 /// Chances of going from one state (column) to another (row) in an epoch.
-fn step(leaves: f64, fade: f64, unfade: f64) -> Matrix {
+fn step(leaves: f64, fade: f64, unfade: f64, spread: &[f64; 6]) -> Matrix {
     let rates = RATES.len();
-    let even = 1.0 / rates as f64;
     let mut matrix = [[0.0; STATES]; STATES];
     matrix[0][0] = 1.0 - ARRIVES;
     for to in 0..rates {
-        matrix[1 + to][0] = ARRIVES * even;
+        matrix[1 + to][0] = ARRIVES * spread[to];
         matrix[0][1 + to] = leaves;
         matrix[0][1 + rates + to] = leaves;
         for from in 0..rates {
             let keeps = if from == to { 1.0 - RATE_CHANGES } else { 0.0 };
-            let rate = (1.0 - leaves) * (keeps + RATE_CHANGES * even);
+            let rate = (1.0 - leaves) * (keeps + RATE_CHANGES * spread[to]);
             matrix[1 + to][1 + from] = rate * (1.0 - fade);
             matrix[1 + rates + to][1 + from] = rate * fade;
             matrix[1 + to][1 + rates + from] = rate * unfade;
@@ -233,18 +257,18 @@ fn silent(row: &Row, rules: &Rules, epochs: u32) -> Row {
 /// How much likelier a signal so many dB above an antenna's usual one comes of a tag that is there than of a stray read;
 /// between the lines it is interpolated.
 const BY_SIGNAL: [(f64, f64); 8] = [
-    (-18.0, 0.05),
-    (-12.0, 0.12),
-    (-9.0, 0.3),
-    (-6.0, 0.8),
-    (-3.0, 2.5),
-    (0.0, 6.0),
-    (3.0, 10.0),
-    (6.0, 14.0),
+    (-18.0, 0.02),
+    (-12.0, 0.04),
+    (-9.0, 0.13),
+    (-6.0, 0.6),
+    (-3.0, 3.0),
+    (0.0, 10.0),
+    (3.0, 18.0),
+    (6.0, 24.0),
 ];
 
 /// Least and greatest weight of an epoch's reads: no single epoch decides alone.
-const WEIGHTS: (f64, f64) = (0.03, 30.0);
+const WEIGHTS: (f64, f64) = (0.02, 60.0);
 
 /// The weight of an epoch's reads against the stray read: by the strongest signal above what the antenna is used to, in dB,
 /// and by how often the tag answered. A stray read is weak, and mostly alone.
@@ -264,9 +288,9 @@ pub(crate) fn weight_of(above_db: Option<f64>, reads: u32) -> f64 {
     });
     let by_count = match reads {
         0 | 1 => 0.6,
-        2 => 1.6,
-        3 => 3.0,
-        _ => 5.0,
+        2 => 1.8,
+        3 => 4.0,
+        _ => 8.0,
     };
     (by_signal * by_count).clamp(WEIGHTS.0, WEIGHTS.1)
 }
@@ -276,7 +300,7 @@ mod tests {
     use super::*;
 
     fn rules() -> Rules {
-        Rules::of(&Mobility::default())
+        RuleBook::of(&Mobility::default()).at(None).clone()
     }
 
     #[test]
@@ -305,6 +329,9 @@ mod tests {
         assert!(after.probability() <= rules.depart + 1e-6, "{}", after.probability());
         // A tag read in every epoch is missed within 20 s; one that was heard now and then is given longer.
         assert!((10..=40).contains(&epochs), "{epochs}");
+        let book = RuleBook::of(&Mobility::default());
+        let used = presence.epochs_until(book.at(Some(0.9)), rules.depart).unwrap();
+        assert!(used <= epochs, "{used} where tags are read often, else {epochs}");
         let mut faint = Presence::absent();
         for epoch in 0..60 {
             if epoch % 10 == 0 { faint.read(&rules, 6.0) } else { faint.silence(&rules, 1) }
@@ -321,9 +348,9 @@ mod tests {
         let mut presence = Presence::absent();
         presence.read(&rules, weight_of(Some(0.0), 1));
         presence.silence(&rules, 3);
-        assert!(presence.probability() < rules.arrive);
+        assert!(presence.probability() < 0.95);
         presence.read(&rules, weight_of(Some(0.0), 1));
-        assert!(presence.probability() > rules.arrive, "{}", presence.probability());
+        assert!(presence.probability() > 0.95, "{}", presence.probability());
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub(crate) const NOWHERE: AntennaNo = u16::MAX;
 const USUAL_CDBM: f32 = -5_800.0;
 /// How many reads that assumption is worth, and how many are remembered at most.
 const USUAL_READS: (f32, f32) = (30.0, 4_000.0);
+/// Epochs after which the rate of reads is believed, and after which older ones count half.
+const RATE_EPOCHS: (f32, f32) = (200.0, 20_000.0);
+/// A longer time without a read is no part of the rate, in epochs: something else was the matter.
+const GAP_EPOCHS: u32 = 60;
 /// Reads of the home antenna and of the other one that are assumed of a pair of which nothing is known.
 const PAIR_PRIOR: (f32, f32) = (40.0, 10.0);
 /// Reads of a home antenna after which older ones count half.
@@ -67,6 +71,8 @@ pub(crate) struct Antenna {
     usual_reads: f32,
     /// Reads of settled tags at home here.
     own_reads: f32,
+    /// Epochs in which such tags were read, and all epochs from read to read.
+    rate: (f32, f32),
 }
 
 impl Antenna {
@@ -81,6 +87,7 @@ impl Antenna {
             usual_cdbm: USUAL_CDBM,
             usual_reads: USUAL_READS.0,
             own_reads: 0.0,
+            rate: (0.0, 0.0),
         }
     }
 
@@ -95,6 +102,21 @@ impl Antenna {
         let Some(rssi) = rssi_cdbm else { return };
         self.usual_reads = (self.usual_reads + 1.0).min(USUAL_READS.1);
         self.usual_cdbm += (f32::from(rssi) - self.usual_cdbm) / self.usual_reads;
+    }
+
+    /// A settled tag of this place was read, so many epochs after its read before.
+    pub fn learn_rate(&mut self, epochs: u32) {
+        let (reads, all) = self.rate;
+        self.rate = (reads + 1.0, all + epochs.min(GAP_EPOCHS) as f32);
+        if self.rate.1 > RATE_EPOCHS.1 {
+            self.rate = (self.rate.0 / 2.0, self.rate.1 / 2.0);
+        }
+    }
+
+    /// Rate with which its tags are read, per epoch, once enough is known.
+    pub fn rate(&self) -> Option<f64> {
+        let (reads, all) = self.rate;
+        (all >= RATE_EPOCHS.0).then(|| f64::from(reads / all))
     }
 
     /// Signal that is usual here, in 1/100 dBm.

@@ -49,6 +49,8 @@ pub(crate) struct Track {
     /// Epoch of that antenna up to which the filter stands.
     pub epoch: u32,
     pub presence: Presence,
+    /// Epoch of the last read.
+    pub heard: u32,
     /// What the epoch's reads gave so far: strongest signal above the usual in 1/100 dB, how many, and their weight.
     above_cdb: Option<f32>,
     reads: u32,
@@ -62,6 +64,7 @@ impl Track {
             antenna,
             epoch,
             presence: Presence::absent(),
+            heard: epoch,
             above_cdb: None,
             reads: 0,
             weight: 0.0,
@@ -111,6 +114,7 @@ impl Track {
         self.weight = weight as f32;
         (self.antenna, self.epoch) =
             (antenna, if before < self.epoch { self.epoch } else { epoch });
+        self.heard = self.epoch;
     }
 }
 

@@ -68,10 +68,10 @@ pub struct Mobility {
 impl Default for Mobility {
     fn default() -> Self {
         Self {
-            arrive_permille: 940,
-            depart_permille: 60,
+            arrive_permille: 950,
+            depart_permille: 100,
             ghost_ppm: 3_000,
-            stay_s: 150,
+            stay_s: 120,
             fade_permille: 10,
             fade_epochs: 8,
             move_odds: 400,
