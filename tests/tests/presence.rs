@@ -178,7 +178,7 @@ impl<'w> Folded<'w> {
 
 fn line(name: &str, score: &Score) -> String {
     format!(
-        "{name:<24} false/true {:>7.4}  arrive p50/p95 {:>5.1}/{:>5.1} s  depart {:>5.1}/{:>5.1} s  missed {:>6.4}  zone {:>6.4} place {:>6.4}  exits {}/{} p95 {:.1} s",
+        "{name:<24} false/true {:>7.4}  arrive p50/p95 {:>5.1}/{:>5.1} s  depart {:>5.1}/{:>5.1} s  missed {:>6.4}  zone {:>6.4} place {:>6.4}  exits {}/{} p95 {:.1} s  moves p95 {:.1} s",
         score.false_per_true,
         score.arrival.p50_s,
         score.arrival.p95_s,
@@ -190,6 +190,7 @@ fn line(name: &str, score: &Score) -> String {
         score.exits.matched,
         score.exits.happened,
         score.exit.p95_s,
+        score.moving.p95_s,
     )
 }
 
@@ -205,7 +206,16 @@ fn judged(name: &str, scenario: &Scenario, model: Model, limits: &Limits) -> Sco
         let told = tell(&world, model, rule.as_mut());
         println!("{}", line(name, &score(&world.truth, &told, limits)));
     }
-    println!("   {:?}", folded.kinds);
+    let part = |name: &str, t: &simulator::rfid::scoring::Tally| {
+        format!("{name} {}/{} wrong {} missed {}", t.matched, t.happened, t.wrong(), t.missed)
+    };
+    println!(
+        "   {} | {} | {} | {:?}",
+        part("arrivals", &ours.arrivals),
+        part("departures", &ours.departures),
+        part("moves", &ours.moves),
+        folded.kinds
+    );
     ours
 }
 
@@ -222,13 +232,21 @@ fn arrivals_and_departures_are_told_in_time_and_not_made_up() {
     for (rate, arrival_s) in [(0.7, 3.0), (0.6, 3.0), (0.4, 6.0), (0.2, 12.0)] {
         let limits = Limits { arrival_us: (arrival_s * 1e6) as i64, ..Limits::default() };
         let ours = judged(&format!("shelf-{rate}"), &shelf(rate, 7), Model::Epochs, &limits);
-        if std::env::var_os("TUNE").is_some() { continue; }
+        if std::env::var_os("TUNE").is_some() {
+            continue;
+        }
         assert!(ours.false_per_true <= 0.02, "{rate}: {}", ours.false_per_true);
-        if std::env::var_os("TUNE").is_some() { continue; }
+        if std::env::var_os("TUNE").is_some() {
+            continue;
+        }
         assert!(ours.arrival.p95_s <= arrival_s, "{rate}: {:?}", ours.arrival);
-        if std::env::var_os("TUNE").is_some() { continue; }
+        if std::env::var_os("TUNE").is_some() {
+            continue;
+        }
         assert!(ours.departure.p95_s <= 30.0, "{rate}: {:?}", ours.departure);
-        if std::env::var_os("TUNE").is_some() { continue; }
+        if std::env::var_os("TUNE").is_some() {
+            continue;
+        }
         assert!(ours.missed_stays <= 0.01, "{rate}: {}", ours.missed_stays);
     }
 }

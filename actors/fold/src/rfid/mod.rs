@@ -275,7 +275,9 @@ impl Rfid {
         let reads = u32::from(heard.read.reads);
         track.read(rules, (antenna, epoch), before, (above, reads), rarity);
         let likely = track.presence.probability();
-        let weaker = tag.hear_at(antenna, epoch, above, |home, other| readers.pair(home, other));
+        let home_epoch = readers.epoch(tag.place, now, ago_us);
+        let weaker = tag
+            .hear_at(antenna, (epoch, home_epoch), above, |home, other| readers.pair(home, other));
         let taken = HubTime(now.0.saturating_sub(ago_us.max(0)));
         tag.last_read = tag.last_read.max(taken);
         let side = if is_outside { &mut tag.last_outside } else { &mut tag.last_inside };
@@ -329,7 +331,7 @@ impl Rfid {
         if antenna != tag.place
             && dwelt
             && (zone == home || arrives)
-            && tag.is_drawn_to(antenna, mobility.move_odds)
+            && (tag.is_drawn_to(antenna, mobility.move_odds) || tag.is_better(antenna))
         {
             return self.put(key, antenna, now, likely);
         }

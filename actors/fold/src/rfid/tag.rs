@@ -1,10 +1,12 @@
 //! One tag: what is believed of it, where it is, and what speaks for another place.
 //!
 //! *Presence* is a filter for each zone that heard it lately ([`Track`]); one at most is its home. *Place* is a competition of
-//! antennas, decided by a change detector for each rival ([`Hear::odds`], a CUSUM): each read multiplies the odds that the tag
-//! is now at the rival and not at its place, by how strong the rival hears it against how strong a neighbour would, and by
-//! how rare reads by that neighbour are. Reads at its place lower the odds; they never fall below even, so that a change shows
-//! as soon as it comes. A neighbour that hears a hidden tag for minutes moves nothing; three strong reads do.
+//! antennas, decided by two rules. The fast one is a change detector for each rival ([`Hear::odds`], a CUSUM): each read
+//! multiplies the odds that the tag is at the rival now, by how the signal differs from the tag's own usual signal there and
+//! by how rare reads by the rival were. Reads at its place lower the odds; they never fall below even, so that a change shows
+//! as soon as it comes. A tag that two antennas always heard changes nothing by being heard; three reads that are stronger
+//! than ever do. The slow rule ([`TagState::is_better`]) corrects what was wrong from the start: in the long run the place is
+//! where the tag is heard best.
 //!
 //! A tag costs the fold nothing while nothing happens to it, and some 400 bytes.
 
@@ -18,15 +20,29 @@ use super::{
 use crate::entry::HubTime;
 
 /// Antennas remembered a tag.
-pub(crate) const HEARS_MAX: usize = 3;
+pub(crate) const HEARS_MAX: usize = 4;
 /// Zones followed a tag at once.
 pub(crate) const TRACKS_MAX: usize = 3;
 /// Offsets of reads remembered a tag, to be named as evidence.
 const EVIDENCE_MAX: usize = 3;
 /// Odds are held below this, so that a tag can come back.
 const ODDS_MAX: f32 = 10_000_000.0;
-/// Share of a read in the mean signal.
-const SIGNAL_SHARE: f32 = 0.2;
+/// Most that a read by a rival counts because such reads are rare.
+const RARITY_MAX: f64 = 4.0;
+/// Reads that the assumed signal of a rival, and of the place itself, are worth.
+const ASSUMED_READS: (f32, f32) = (5.0, 2.0);
+/// Reads by the antenna of its place after which older ones count half.
+const READS_MAX: u16 = 64;
+/// Reads by the rival that the slow rule wants.
+const BETTER_READS: u16 = 24;
+/// How much better the slow rule wants it heard, in 1/100 dB.
+const BETTER_CDB: f32 = 300.0;
+/// What a read by a rival counts more while the antenna of the tag's place is silent for more than an epoch.
+const SILENT_HOME: f64 = 1.8;
+/// Share of the gain above which a signal speaks for the rival: what fades in seldom gains all of it.
+const GAIN_SHARE: f32 = 0.55;
+/// A rival that hears a tag by less than this weaker than its place cannot be told by strength, in 1/100 dB.
+const GAIN_CDB: f32 = 600.0;
 
 /// What is told of a tag's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,14 +140,16 @@ pub(crate) struct Hear {
     pub antenna: AntennaNo,
     /// Epoch of that antenna in which it was heard last.
     pub epoch: u32,
-    /// Mean signal above what is usual for the antenna, in 1/100 dB.
+    /// Mean signal above what is usual for the antenna, in 1/100 dB, since the tag came to its place.
     pub mean_cdb: f32,
+    /// Reads since then, older ones counted less.
+    reads: u16,
     /// Odds that the tag is at this antenna and not at its place.
     pub odds: f32,
 }
 
 impl Hear {
-    const NONE: Self = Self { antenna: NOWHERE, epoch: 0, mean_cdb: 0.0, odds: 1.0 };
+    const NONE: Self = Self { antenna: NOWHERE, epoch: 0, mean_cdb: 0.0, reads: 0, odds: 1.0 };
 }
 
 /// One tag.
@@ -253,9 +271,9 @@ impl TagState {
         self.hears.iter().find(|hear| hear.antenna == antenna && antenna != NOWHERE)
     }
 
-    /// Mean signal of the tag at its place, above the usual there, in 1/100 dB.
-    fn own_cdb(&self) -> f32 {
-        self.hear(self.place).map_or(0.0, |hear| hear.mean_cdb)
+    /// Mean signal of the tag at its place, above the usual there, in 1/100 dB; and reads there.
+    fn own(&self) -> (f32, u16) {
+        self.hear(self.place).map_or((0.0, 0), |hear| (hear.mean_cdb, hear.reads))
     }
 
     /// A read by an antenna. `pair` says how an antenna hears the tags of another: home, other → reads of home for each of
@@ -264,59 +282,80 @@ impl TagState {
     pub fn hear_at(
         &mut self,
         antenna: AntennaNo,
-        epoch: u32,
+        (epoch, home_epoch): (u32, u32),
         above_cdb: Option<f32>,
         pair: impl Fn(AntennaNo, AntennaNo) -> (f64, f32),
     ) -> Option<f32> {
-        let own = self.own_cdb();
+        let (own, _) = self.own();
+        let last_home = self.hear(self.place).map_or(0, |hear| hear.epoch);
         let place = self.place;
         let known = self.hears.iter().position(|hear| hear.antenna == antenna);
         let at = known.unwrap_or_else(|| self.oldest());
+        let is_rival = place != NOWHERE && antenna != place;
         let hear = &mut self.hears[at];
-        let first = above_cdb.unwrap_or(0.0) / 2.0;
         if known.is_none() {
-            *hear = Hear { antenna, epoch, mean_cdb: first, odds: 1.0 };
-        } else if let Some(above) = above_cdb {
-            hear.mean_cdb += (above - hear.mean_cdb) * SIGNAL_SHARE;
+            let assumed = if is_rival { own + pair(place, antenna).1 } else { 0.0 };
+            *hear = Hear { antenna, epoch, mean_cdb: assumed, reads: 0, odds: 1.0 };
         }
         let is_new = known.is_none() || hear.epoch != epoch;
         hear.epoch = epoch;
-        if place == NOWHERE {
-            return None;
-        }
-        if antenna != place {
-            if is_new {
-                let (ratio, weaker) = pair(place, antenna);
-                let side = above_cdb
-                    .map_or(1.0, |above| by_side(f64::from(above - own - weaker / 2.0) / 100.0));
-                let odds = f64::from(hear.odds) * side * ratio.clamp(1.0, 10.0);
-                hear.odds = (odds as f32).clamp(1.0, ODDS_MAX);
-            }
-            return above_cdb.map(|above| above - own);
+        if is_rival && is_new {
+            let (ratio, _) = pair(place, antenna);
+            let side = above_cdb.map_or(1.0, |above| {
+                let gain = (own - hear.mean_cdb).max(GAIN_CDB);
+                by_side(f64::from(above - hear.mean_cdb - gain * GAIN_SHARE) / 100.0)
+            });
+            let silent = if home_epoch > last_home + 1 { SILENT_HOME } else { 1.0 };
+            let odds = f64::from(hear.odds) * side * silent * ratio.clamp(1.0, RARITY_MAX);
+            hear.odds = (odds as f32).clamp(1.0, ODDS_MAX);
         }
         if is_new {
-            for rival in &mut self.hears {
-                if rival.antenna == NOWHERE || rival.antenna == place {
-                    continue;
-                }
-                let (ratio, weaker) = pair(rival.antenna, place);
-                let side = above_cdb.map_or(1.0, |above| {
-                    by_side(f64::from(above - rival.mean_cdb - weaker / 2.0) / 100.0)
-                });
-                let odds = f64::from(rival.odds) / (side * ratio.clamp(1.0, 10.0));
-                rival.odds = (odds as f32).clamp(1.0, ODDS_MAX);
-            }
+            hear.reads = hear.reads.saturating_add(1);
+        }
+        if let Some(above) = above_cdb {
+            let assumed = if is_rival { ASSUMED_READS.0 } else { ASSUMED_READS.1 };
+            hear.mean_cdb += (above - hear.mean_cdb) / (f32::from(hear.reads) + assumed);
+        }
+        if is_rival {
+            return above_cdb.map(|above| above - own);
+        }
+        if place == antenna && is_new {
+            self.heard_at_home(above_cdb, own, pair);
         }
         None
     }
 
-    /// Where to remember another antenna: the least recently heard, never that of its place.
+    /// A read at its place: rivals lose by it.
+    fn heard_at_home(
+        &mut self,
+        above_cdb: Option<f32>,
+        own: f32,
+        pair: impl Fn(AntennaNo, AntennaNo) -> (f64, f32),
+    ) {
+        let place = self.place;
+        let too_many = self.own().1 > READS_MAX;
+        for hear in &mut self.hears {
+            if too_many {
+                hear.reads /= 2;
+            }
+            if hear.antenna == NOWHERE || hear.antenna == place {
+                continue;
+            }
+            let (ratio, _) = pair(hear.antenna, place);
+            let side = above_cdb
+                .map_or(1.0, |above| by_side(f64::from(above - own + GAIN_CDB / 2.0) / 100.0));
+            let odds = f64::from(hear.odds) / (side * ratio.clamp(1.0, RARITY_MAX));
+            hear.odds = (odds as f32).clamp(1.0, ODDS_MAX);
+        }
+    }
+
+    /// Where to remember another antenna: instead of the one that hears it least, never that of its place.
     fn oldest(&self) -> usize {
         if let Some(free) = self.hears.iter().position(|hear| hear.antenna == NOWHERE) {
             return free;
         }
         let others = self.hears.iter().enumerate().filter(|(_, hear)| hear.antenna != self.place);
-        others.min_by(|(_, a), (_, b)| a.odds.total_cmp(&b.odds)).map_or(0, |(at, _)| at)
+        others.min_by_key(|(_, hear)| hear.reads).map_or(0, |(at, _)| at)
     }
 
     /// Whether a rival's odds make it the tag's place.
@@ -326,12 +365,23 @@ impl TagState {
             && self.hear(antenna).is_some_and(|hear| f64::from(hear.odds) >= wanted)
     }
 
+    /// Whether a rival hears it better in the long run.
+    pub fn is_better(&self, antenna: AntennaNo) -> bool {
+        let (own, own_reads) = self.own();
+        let better = |hear: &Hear| {
+            hear.reads >= BETTER_READS
+                && hear.reads >= own_reads
+                && hear.mean_cdb > own + BETTER_CDB
+        };
+        antenna != self.place && self.hear(antenna).is_some_and(better)
+    }
+
     /// It is at this antenna from now on.
     pub fn put(&mut self, antenna: AntennaNo, at: HubTime) {
         self.place = antenna;
         self.placed = at;
         for hear in &mut self.hears {
-            hear.odds = 1.0;
+            (hear.odds, hear.reads) = (1.0, 0);
         }
     }
 }

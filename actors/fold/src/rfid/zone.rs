@@ -74,7 +74,7 @@ impl Default for Mobility {
             stay_s: 120,
             fade_permille: 10,
             fade_epochs: 8,
-            move_odds: 400,
+            move_odds: 1_000,
             dwell_ms: 1_000,
             quiet_ms: 1_500,
         }
