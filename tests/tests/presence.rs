@@ -129,8 +129,9 @@ impl<'w> Folded<'w> {
 
     fn hear(&mut self, at_us: i64, effects: Effects) {
         for event in effects.events {
-            *self.kinds.entry(event.kind.as_str()).or_default() += 1;
             let EventKind::Tag(told) = event.kind else { continue };
+            let how = told.how.map_or(told.change.as_str(), |how| how.as_str());
+            *self.kinds.entry(how).or_default() += 1;
             let at = told.to.as_ref().or(told.from.as_ref()).unwrap();
             self.told.push(Told {
                 at_us,
@@ -178,7 +179,7 @@ impl<'w> Folded<'w> {
 
 fn line(name: &str, score: &Score) -> String {
     format!(
-        "{name:<24} false/true {:>7.4}  arrive p50/p95 {:>5.1}/{:>5.1} s  depart {:>5.1}/{:>5.1} s  missed {:>6.4}  zone {:>6.4} place {:>6.4}  exits {}/{} p95 {:.1} s  moves p95 {:.1} s",
+        "{name:<24} false/true {:>7.4}  arrive p50/p95 {:>5.1}/{:>5.1} s  depart {:>5.1}/{:>5.1} s  missed {:>6.4}  zone {:>6.4} place {:>6.4}  exits {}/{} p50/p95 {:.1}/{:.1} s  moves p95 {:.1} s",
         score.false_per_true,
         score.arrival.p50_s,
         score.arrival.p95_s,
@@ -189,6 +190,7 @@ fn line(name: &str, score: &Score) -> String {
         score.right_place_in_zone,
         score.exits.matched,
         score.exits.happened,
+        score.exit.p50_s,
         score.exit.p95_s,
         score.moving.p95_s,
     )

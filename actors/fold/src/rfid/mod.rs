@@ -51,6 +51,13 @@ const STRAY_US: i64 = 60_000_000;
 const REMEMBER_US: i64 = 14 * 86_400 * 1_000_000;
 /// A tag whose reader does not listen is looked at again after so long, in microseconds.
 const DEAF_US: i64 = 30_000_000;
+/// A tag at a door has passed it after so many epochs outside.
+const PASSED_EPOCHS: u8 = 2;
+/// A silence tells something when a tag that is there shows one so long only so often; and the longest that is waited for.
+const SELDOM: f64 = 0.1;
+const SILENT_EPOCHS_MAX: i64 = 40;
+/// What is heard at a door is there from this probability on, when it looks as if it passed.
+const DOOR_SURE: f64 = 0.9;
 /// A home antenna that heard the tag within so many epochs vouches for it.
 const VOUCHES_EPOCHS: u32 = 4;
 /// What is heard within so many epochs is compared when a tag arrives.
@@ -280,8 +287,15 @@ impl Rfid {
             .hear_at(antenna, (epoch, home_epoch), above, |home, other| readers.pair(home, other));
         let taken = HubTime(now.0.saturating_sub(ago_us.max(0)));
         tag.last_read = tag.last_read.max(taken);
-        let side = if is_outside { &mut tag.last_outside } else { &mut tag.last_inside };
-        *side = (*side).max(taken);
+        if is_outside {
+            if taken.0.div_euclid(EPOCH_US) != tag.last_outside.0.div_euclid(EPOCH_US) {
+                tag.outside_epochs = tag.outside_epochs.saturating_add(1);
+            }
+            tag.last_outside = tag.last_outside.max(taken);
+        } else {
+            tag.outside_epochs = 0;
+            tag.last_inside = tag.last_inside.max(taken);
+        }
         tag.evident(heard.offset);
         if tag.status == Status::Present && now.since_us(tag.placed) >= SETTLED_US {
             if antenna == tag.place && likely > 0.99 {
@@ -532,15 +546,29 @@ impl Rfid {
             let is_sale = home.spec.personality == Personality::Sale;
             return Some(if is_sale { How::Sale } else { How::Exit });
         }
-        let outside = tag.hears.iter().find_map(|hear| {
-            let zone = self.at(self.zone_of(hear.antenna))?;
-            (self.is_outside(hear.antenna)
-                && tag.is_drawn_to(hear.antenna, zone.mobility.move_odds))
-            .then_some(zone)
+        let door = tag.tracks().find_map(|track| {
+            let zone = self.at(track.zone)?;
+            let arrive = f64::from(zone.mobility.arrive_permille) / 1_000.0;
+            let is_door = zone.spec.personality == Personality::Exit;
+            (is_door && track.presence.probability() >= arrive.min(DOOR_SURE)).then_some(zone)
         })?;
-        let left = tag.last_outside > tag.last_inside
-            && now.since_us(tag.last_inside) >= outside.quiet_us();
+        let quiet_us = self.telling_silence_us(tag.place).max(door.quiet_us());
+        let left = tag.outside_epochs >= PASSED_EPOCHS
+            && tag.last_outside > tag.last_inside
+            && now.since_us(tag.last_inside) >= quiet_us;
         left.then_some(How::Exit)
+    }
+
+    /// How long an antenna is silent of a tag that is there only once in so many times.
+    fn telling_silence_us(&self, antenna: AntennaNo) -> i64 {
+        let rate = self.readers.antenna(antenna).and_then(reader::Antenna::rate);
+        let miss = 1.0 - rate.unwrap_or(USUAL_RATE);
+        let (mut chance, mut epochs) = (1.0, 0);
+        while chance > SELDOM && epochs < SILENT_EPOCHS_MAX {
+            chance *= miss;
+            epochs += 1;
+        }
+        epochs * EPOCH_US
     }
 
     /// A tag by what its memory holds.

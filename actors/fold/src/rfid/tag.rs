@@ -164,6 +164,8 @@ pub(crate) struct TagState {
     /// Last read by an antenna that looks inside, and by one that looks outside.
     pub last_inside: HubTime,
     pub last_outside: HubTime,
+    /// Epochs in which antennas that look outside heard it since one that looks inside did.
+    pub outside_epochs: u8,
     /// Its home when it is present, and what else heard it.
     pub track: Track,
     pub more: Vec<Track>,
@@ -201,6 +203,7 @@ impl TagState {
             last_read: at,
             last_inside: HubTime(0),
             last_outside: HubTime(0),
+            outside_epochs: 0,
             track,
             more: Vec::new(),
             hears: [Hear::NONE; HEARS_MAX],
