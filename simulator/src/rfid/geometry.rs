@@ -46,7 +46,7 @@ const BACK_DB: f64 = 20.0;
 /// A reflection goes a way so much longer, metres.
 const REFLECTION_M: [f64; 2] = [0.5, 6.0];
 /// Spread of what a tag's orientation takes, dB.
-const ORIENTATION_SIGMA_DB: f64 = 1.0;
+const ORIENTATION_SIGMA_DB: f64 = 0.7;
 /// What is carried is shadowed anew with each round, this much of it remains.
 const CARRIED_MEMORY: f64 = 0.8;
 const RSSI_SIGMA_DB: f64 = 1.0;
@@ -455,4 +455,52 @@ fn rounds_until(draw: &mut Stream, p: f64) -> i64 {
     }
     let u = 1.0 - draw.uniform(0.0, 1.0);
     (u.ln() / (1.0 - p.min(1.0 - 1e-12)).ln()).min(ROUNDS as f64) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AHEAD: PositionSpec =
+        PositionSpec { at: [0.0, 0.0, 2.0], goods: [2.0, 0.0, 2.0], spread: [0.0; 3] };
+
+    #[test]
+    fn power_falls_with_distance_and_angle() {
+        let spec = GeometrySpec::default();
+        let at = |point| power_at(&spec, &AHEAD, point);
+        // The first metre, then 22 dB for each decade.
+        let first =
+            spec.power_dbm + spec.gain_dbi + TAG_GAIN_DBI - POLARISATION_DB - FIRST_METRE_DB;
+        assert!((at([1.0, 0.0, 2.0]) - first).abs() < 1e-9);
+        assert!((at([1.0, 0.0, 2.0]) - at([10.0, 0.0, 2.0]) - 22.0).abs() < 1e-9);
+        // Sixty degrees aside is half the field, a quarter of the power; behind there is little.
+        let aside = at([0.5, 0.75_f64.sqrt(), 2.0]);
+        assert!((first - aside - 6.02).abs() < 0.01);
+        assert!((first - at([-1.0, 0.0, 2.0]) - BACK_DB).abs() < 1e-9);
+    }
+
+    #[test]
+    fn tags_answer_by_their_margin_and_rounds_are_drawn_by_it() {
+        let spec = GeometrySpec::default();
+        assert!((answers(&spec, spec.sensitivity_dbm) - 0.5).abs() < 1e-9);
+        // One spread below: the normal distribution says 0.159.
+        let weak = answers(&spec, spec.sensitivity_dbm - spec.round_sigma_db);
+        assert!((weak - 0.159).abs() < 0.01, "{weak}");
+        let mut draw = Stream::new(1, "test", 0);
+        for p in [0.05, 0.3, 0.9] {
+            // Rounds with an answer of eight, many times.
+            let mut answered = 0;
+            for _ in 0..20_000 {
+                let mut round = rounds_until(&mut draw, p);
+                while round < ROUNDS {
+                    answered += 1;
+                    round += 1 + rounds_until(&mut draw, p);
+                }
+            }
+            let share = f64::from(answered) / (20_000.0 * ROUNDS as f64);
+            assert!((share - p).abs() < 0.01, "{p}: {share}");
+        }
+        assert_eq!(rounds_until(&mut draw, 0.0), ROUNDS);
+        assert_eq!(rounds_until(&mut draw, 1.0), 0);
+    }
 }

@@ -30,6 +30,7 @@ mod physics;
 mod rates;
 pub mod report;
 pub mod scenario;
+mod scenario_check;
 pub mod scoring;
 mod truth;
 mod world;
