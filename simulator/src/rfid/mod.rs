@@ -19,6 +19,7 @@
 //! The models, their parameters and the rules of scoring are explained in `docs/specs/rfid-simulation.md`.
 
 mod baseline;
+mod budget;
 mod edgex;
 mod epoch;
 mod frames;

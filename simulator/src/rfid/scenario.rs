@@ -303,7 +303,7 @@ pub struct GeometrySpec {
     pub ghost_s: f64,
     /// Probability that such a tag is read in a round.
     pub ghost_rate: f64,
-    /// A ghost is so much weaker than the weakest answer of a tag that is there, dB, uniform.
+    /// A ghost's RSSI is so much below that of a tag that answers half of the time, dB, uniform.
     pub ghost_loss_db: [f64; 2],
     /// Where tags come from and go to when no portal leads there.
     pub gate: [f64; 3],
@@ -330,7 +330,7 @@ impl Default for GeometrySpec {
             ghosts_per_hour: 5.0,
             ghost_s: 0.7,
             ghost_rate: 0.15,
-            ghost_loss_db: [0.0, 10.0],
+            ghost_loss_db: [6.0, 18.0],
             gate: [8.0, 0.0, 1.0],
         }
     }
