@@ -23,6 +23,8 @@
 //!
 //! **Floats.** Physics is in `f64` milligrams. Quantities leave this crate as integers (units, milligrams).
 //!
+//! Tags have a world of their own, [`rfid`], because they move and weigh nothing.
+//!
 //! **For tests elsewhere.** Virtual clock: [`builtin::load`] or [`Scenario::parse`], [`World::new`],
 //! [`World::next_frames`], then [`score::score`] with [`World::truth`]. Against a hub: [`play::prepare`] and
 //! [`play::play`], then [`verify::verify`]. Load and crash tests: [`load::enrol`], [`load::Record::new`], [`load::run`].

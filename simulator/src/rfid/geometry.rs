@@ -14,9 +14,10 @@
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
+use super::budget::{answers, power_at, rssi_dbm};
 use super::micros;
 use super::obstacle::{NowAndThen, Traffic, exponential_us};
-use super::path::{self, Point, Segment, distance};
+use super::path::{self, Point, Segment};
 use super::physics::{Physics, Read, Ready};
 use super::scenario::{Carrier, GeometrySpec, PositionSpec};
 use super::truth::Spot;
@@ -33,23 +34,12 @@ const CHANNELS: usize = 50;
 const FIRST_CHANNEL_HZ: f64 = 902.75e6;
 const CHANNEL_HZ: f64 = 0.5e6;
 const LIGHT_M_S: f64 = 299_792_458.0;
-/// Path loss over the first metre at 915 MHz, dB.
-const FIRST_METRE_DB: f64 = 31.7;
-/// Nothing is nearer to an antenna, metres.
-const NEAREST_M: f64 = 0.3;
-/// What a circular antenna loses to a straight one, dB; what a tag's own antenna gains, dBi; what modulation takes, dB.
-const POLARISATION_DB: f64 = 3.0;
-const TAG_GAIN_DBI: f64 = 2.0;
-const MODULATION_DB: f64 = 6.0;
-/// Behind an antenna it hears so much less, dB.
-const BACK_DB: f64 = 20.0;
 /// A reflection goes a way so much longer, metres.
 const REFLECTION_M: [f64; 2] = [0.5, 6.0];
 /// Spread of what a tag's orientation takes, dB.
-const ORIENTATION_SIGMA_DB: f64 = 1.0;
+const ORIENTATION_SIGMA_DB: f64 = 0.7;
 /// What is carried is shadowed anew with each round, this much of it remains.
 const CARRIED_MEMORY: f64 = 0.8;
-const RSSI_SIGMA_DB: f64 = 1.0;
 /// Share of a zone's tags that something driven by hides.
 const TRAFFIC_SHARE: f64 = 0.6;
 /// Links weaker than this many spreads below the sensitivity are let go.
@@ -402,17 +392,10 @@ impl Hop<'_> {
         self.from_us + round * ROUND_US + turn + draw.between(0, length - 1)
     }
 
-    /// A read with this power on average: what was read was stronger than that where that is too weak.
+    /// A read of a tag with this power on average.
     fn read(&self, antenna: usize, at_us: i64, power_dbm: f64, draw: &mut Stream) -> Read {
         let spec = &self.world.scenario.geometry;
-        let margin = (power_dbm - spec.sensitivity_dbm) / spec.round_sigma_db;
-        let had_dbm = if margin > 0.0 {
-            power_dbm
-        } else {
-            let above = -(1.0 - draw.uniform(0.0, 1.0)).ln() / (1.0 - margin);
-            spec.sensitivity_dbm + above * spec.round_sigma_db + margin.max(-1.0)
-        };
-        let rssi = 2.0 * had_dbm - spec.power_dbm - MODULATION_DB + draw.normal(RSSI_SIGMA_DB);
+        let rssi = rssi_dbm(spec, power_dbm, draw);
         let place = &self.world.site.places[antenna];
         Read {
             at_us,
@@ -423,24 +406,6 @@ impl Hop<'_> {
             rssi_cdbm: (rssi * 100.0).round() as i16,
         }
     }
-}
-
-/// Power of an antenna's signal at a point, dBm, free of everything but distance and angle.
-fn power_at(spec: &GeometrySpec, antenna: &PositionSpec, at: Point) -> f64 {
-    let far = distance(antenna.at, at).max(NEAREST_M);
-    let ahead = distance(antenna.at, antenna.goods).max(NEAREST_M);
-    let cosine: f64 =
-        (0..3).map(|i| (at[i] - antenna.at[i]) * (antenna.goods[i] - antenna.at[i])).sum::<f64>()
-            / (far * ahead);
-    let angle_db = (-20.0 * cosine.max(0.0).log10()).min(BACK_DB);
-    let loss = FIRST_METRE_DB + 10.0 * spec.path_exponent * far.log10();
-    spec.power_dbm + spec.gain_dbi + TAG_GAIN_DBI - POLARISATION_DB - angle_db - loss
-}
-
-/// Probability that a tag with this power answers: a normal distribution around the sensitivity, by its logistic likeness.
-fn answers(spec: &GeometrySpec, power_dbm: f64) -> f64 {
-    let margin = (power_dbm - spec.sensitivity_dbm) / spec.round_sigma_db;
-    1.0 / (1.0 + (-1.702 * margin).exp())
 }
 
 /// Share of the rounds that a tag gets where there are many.
@@ -455,4 +420,29 @@ fn rounds_until(draw: &mut Stream, p: f64) -> i64 {
     }
     let u = 1.0 - draw.uniform(0.0, 1.0);
     (u.ln() / (1.0 - p.min(1.0 - 1e-12)).ln()).min(ROUNDS as f64) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_drawn_by_their_probability() {
+        let mut draw = Stream::new(1, "test", 0);
+        for p in [0.05, 0.3, 0.9] {
+            // Rounds with an answer of eight, many times.
+            let mut answered = 0;
+            for _ in 0..20_000 {
+                let mut round = rounds_until(&mut draw, p);
+                while round < ROUNDS {
+                    answered += 1;
+                    round += 1 + rounds_until(&mut draw, p);
+                }
+            }
+            let share = f64::from(answered) / (20_000.0 * ROUNDS as f64);
+            assert!((share - p).abs() < 0.01, "{p}: {share}");
+        }
+        assert_eq!(rounds_until(&mut draw, 0.0), ROUNDS);
+        assert_eq!(rounds_until(&mut draw, 1.0), 0);
+    }
 }

@@ -19,6 +19,7 @@
 //! The models, their parameters and the rules of scoring are explained in `docs/specs/rfid-simulation.md`.
 
 mod baseline;
+mod budget;
 mod edgex;
 mod epoch;
 mod frames;
@@ -30,6 +31,7 @@ mod physics;
 mod rates;
 pub mod report;
 pub mod scenario;
+mod scenario_check;
 pub mod scoring;
 mod truth;
 mod world;

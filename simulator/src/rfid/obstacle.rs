@@ -95,3 +95,44 @@ impl Traffic {
         self.windows.get(self.at).is_some_and(|(from_us, _)| *from_us <= at_us)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rfid::{SECOND_US, Scenario};
+
+    #[test]
+    fn what_comes_now_and_then_is_there_for_its_share_of_the_time() {
+        let length = |draw: &mut Stream| exponential_us(draw, 10.0);
+        let mut it = NowAndThen::new(Stream::new(1, "test", 0), 60.0, length);
+        let there = (0..200_000).filter(|s| it.is_there(s * SECOND_US, length)).count();
+        // Ten seconds after sixty of pause: one in seven.
+        let share = there as f64 / 200_000.0;
+        assert!((share - 1.0 / 7.0).abs() < 0.015, "{share}");
+        let mut never = NowAndThen::new(Stream::new(1, "test", 1), 0.0, length);
+        assert!(!never.is_there(i64::MAX / 8, length));
+    }
+
+    #[test]
+    fn traffic_is_where_pallets_are_driven() {
+        let world = World::new(&Scenario::builtin("dock-door").unwrap()).unwrap();
+        let mut traffic = Traffic::of(&world);
+        let zones = traffic.len();
+        assert_eq!(zones, 2);
+        let pallet = &world.truth.journeys[0];
+        for (i, interval) in pallet.iter().enumerate() {
+            let busy: Vec<bool> =
+                traffic.iter_mut().map(|t| t.is_there(interval.from_us)).collect();
+            if let Spot::Moving(_) = interval.spot {
+                let ends = [&pallet[i - 1], &pallet[(i + 1).min(pallet.len() - 1)]];
+                for zone in ends.into_iter().filter_map(|end| world.site.zone_of(end.spot)) {
+                    assert!(busy[zone], "{interval:?}");
+                }
+            }
+        }
+        // In a shop without carts there is none.
+        let world = World::new(&Scenario::builtin("portal").unwrap()).unwrap();
+        let mut traffic = Traffic::of(&world);
+        assert!((0..3_600).all(|s| traffic.iter_mut().all(|t| !t.is_there(s * SECOND_US))));
+    }
+}
