@@ -34,12 +34,13 @@ const TICK_LATE_US: i64 = 250_000;
 const EPOCH_US: i64 = 1_700_000_000_000_000;
 
 /// A fold fed by the readers of a world.
-struct Folded<'w> {
-    world: &'w World,
+struct Folded {
     state: State,
     offset: u64,
     profile: ProfileHash,
     told: Vec<Told>,
+    /// The state goes through a snapshot once a minute.
+    cut: bool,
     kinds: BTreeMap<&'static str, usize>,
 }
 
@@ -60,15 +61,15 @@ fn number(device: &DeviceId) -> usize {
     device.as_str().trim_start_matches("reader-").parse().unwrap()
 }
 
-impl<'w> Folded<'w> {
-    fn new(world: &'w World, mobility: Option<Mobility>) -> Self {
+impl Folded {
+    fn new(world: &World, mobility: Option<Mobility>) -> Self {
         let text = shipped("llrp-reader").unwrap();
         let mut folded = Self {
-            world,
             state: State::new(FacilityId::parse("site").unwrap()),
             offset: 0,
             profile: Profile::parse(text).unwrap().hash,
             told: Vec::new(),
+            cut: false,
             kinds: BTreeMap::new(),
         };
         folded.apply(0, Body::Profile(text.to_owned()));
@@ -154,6 +155,10 @@ impl<'w> Folded<'w> {
         let mut frames = Frames::new(world, model.of(world), spec);
         let end = (world.scenario.duration_s * 1e6) as i64;
         for second in 1..=end / SECOND_US {
+            if self.cut && second % 60 == 0 {
+                let slices: Vec<Vec<u8>> = self.state.slices().collect();
+                self.state = State::restore(&slices).unwrap();
+            }
             for frame in frames.frames(second * SECOND_US).unwrap() {
                 while let Some(due) = self.state.deadline()
                     && due.0 - EPOCH_US + TICK_LATE_US < frame.at_us
@@ -221,10 +226,9 @@ fn judged(name: &str, scenario: &Scenario, model: Model, limits: &Limits) -> Sco
     ours
 }
 
-fn shelf(read_rate: f64, seed: u64) -> Scenario {
+fn shelf(read_rate: f64) -> Scenario {
     let mut scenario = Scenario::builtin("shelf-0.6").unwrap();
     scenario.epoch.read_rate = [read_rate, read_rate];
-    scenario.seed = seed;
     scenario.duration_s = 12_000.0;
     scenario
 }
@@ -233,34 +237,57 @@ fn shelf(read_rate: f64, seed: u64) -> Scenario {
 fn arrivals_and_departures_are_told_in_time_and_not_made_up() {
     for (rate, arrival_s) in [(0.7, 3.0), (0.6, 3.0), (0.4, 6.0), (0.2, 12.0)] {
         let limits = Limits { arrival_us: (arrival_s * 1e6) as i64, ..Limits::default() };
-        let ours = judged(&format!("shelf-{rate}"), &shelf(rate, 7), Model::Epochs, &limits);
-        if std::env::var_os("TUNE").is_some() {
-            continue;
-        }
+        let ours = judged(&format!("shelf-{rate}"), &shelf(rate), Model::Epochs, &limits);
         assert!(ours.false_per_true <= 0.02, "{rate}: {}", ours.false_per_true);
-        if std::env::var_os("TUNE").is_some() {
-            continue;
-        }
         assert!(ours.arrival.p95_s <= arrival_s, "{rate}: {:?}", ours.arrival);
-        if std::env::var_os("TUNE").is_some() {
-            continue;
-        }
         assert!(ours.departure.p95_s <= 30.0, "{rate}: {:?}", ours.departure);
-        if std::env::var_os("TUNE").is_some() {
-            continue;
-        }
         assert!(ours.missed_stays <= 0.01, "{rate}: {}", ours.missed_stays);
+        assert!(ours.recall >= 0.98, "{rate}: {}", ours.recall);
     }
 }
 
 #[test]
-fn scenarios() {
+fn who_was_heard_outside_last_has_left() {
+    let mut scenario = Scenario::builtin("portal").unwrap();
+    scenario.epoch.fade_start = 0.0;
+    let ours = judged("portal without fades", &scenario, Model::Epochs, &Limits::default());
+    assert_eq!(ours.exits.missed, 0, "{:?}", ours.exits);
+    assert!(ours.exit.p95_s <= 3.0, "{:?}", ours.exit);
+}
+
+#[test]
+fn neighbours_that_hear_a_tag_do_not_move_it() {
+    let scenario = Scenario::builtin("neighbours").unwrap();
+    let ours = judged("neighbours", &scenario, Model::Epochs, &Limits::of(&scenario));
+    assert!(ours.right_place_in_zone >= 0.99, "{}", ours.right_place_in_zone);
+}
+
+/// Every scenario under both physics. The second one resembles no filter: nothing but plausibility is asserted of it, and the
+/// figures are printed and told in `docs/specs/rfid.md`.
+#[test]
+fn every_scenario_under_both_physics() {
     for (name, _) in simulator::rfid::scenario::SCENARIOS {
-        if name.starts_with("shelf") {
-            continue;
-        }
+        let scenario = Scenario::builtin(name).unwrap();
         for model in [Model::Epochs, Model::Geometry] {
-            judged(name, &Scenario::builtin(name).unwrap(), model, &Limits::default());
+            let ours = judged(name, &scenario, model, &Limits::of(&scenario));
+            assert!(ours.missed_stays <= 0.05, "{name}: {}", ours.missed_stays);
+            assert!(ours.right_zone >= 0.85, "{name}: {}", ours.right_zone);
         }
     }
+}
+
+#[test]
+fn the_same_frames_give_the_same_state_through_a_snapshot() {
+    let scenario = Scenario { duration_s: 600.0, ..Scenario::builtin("portal").unwrap() };
+    let world = Arc::new(World::new(&scenario).unwrap());
+    let run = |cut: bool| {
+        let mut folded = Folded::new(&world, None);
+        folded.cut = cut;
+        folded.run(&world, Model::Geometry);
+        (folded.state.digest(), folded.told)
+    };
+    let (whole, cut) = (run(false), run(true));
+    assert!(!whole.1.is_empty());
+    assert_eq!(whole.1, cut.1);
+    assert_eq!(whole.0, cut.0);
 }

@@ -56,8 +56,10 @@ const PASSED_EPOCHS: u8 = 2;
 /// A silence tells something when a tag that is there shows one so long only so often; and the longest that is waited for.
 const SELDOM: f64 = 0.1;
 const SILENT_EPOCHS_MAX: i64 = 40;
+/// A read so much weaker than that of a door's other side came through the door, in 1/100 dB.
+const FAR_CDB: f32 = 200.0;
 /// What is heard at a door is there from this probability on, when it looks as if it passed.
-const DOOR_SURE: f64 = 0.9;
+const DOOR_SURE: f64 = 0.7;
 /// A home antenna that heard the tag within so many epochs vouches for it.
 const VOUCHES_EPOCHS: u32 = 4;
 /// What is heard within so many epochs is compared when a tag arrives.
@@ -265,6 +267,7 @@ impl Rfid {
             return Ok(None);
         };
         let ghost = rules.ghost;
+        let is_far = self.tags.get(key).is_some_and(|tag| self.is_far(tag, heard, is_outside));
         let Some(tag) = self.tags.get_mut(key) else { return Ok(None) };
         let readers = &mut self.readers;
         let above =
@@ -276,19 +279,25 @@ impl Rfid {
         } else {
             1.0
         };
+        let home = tag.hear(antenna).and_then(tag::Hear::home_cdb);
         let track = tag.track_of(zone, antenna, epoch);
         let before = readers.epoch(track.antenna, now, ago_us);
         let silent = before.saturating_sub(track.heard);
         let reads = u32::from(heard.read.reads);
-        track.read(rules, (antenna, epoch), before, (above, reads), rarity);
+        // A tag that was at home here before is known by its own signal.
+        let own = above.zip(home).map_or(above, |(above, home)| Some(above - home));
+        track.read(rules, (antenna, epoch), before, (own, reads), rarity);
         let likely = track.presence.probability();
         let home_epoch = readers.epoch(tag.place, now, ago_us);
         let weaker = tag
             .hear_at(antenna, (epoch, home_epoch), above, |home, other| readers.pair(home, other));
         let taken = HubTime(now.0.saturating_sub(ago_us.max(0)));
         tag.last_read = tag.last_read.max(taken);
-        if is_outside {
-            if taken.0.div_euclid(EPOCH_US) != tag.last_outside.0.div_euclid(EPOCH_US) {
+        if is_far {
+            // Heard through the door: the other side hears it better.
+        } else if is_outside {
+            let is_new = taken.0.div_euclid(EPOCH_US) != tag.last_outside.0.div_euclid(EPOCH_US);
+            if is_new && likely >= DOOR_SURE {
                 tag.outside_epochs = tag.outside_epochs.saturating_add(1);
             }
             tag.last_outside = tag.last_outside.max(taken);
@@ -361,6 +370,24 @@ impl Rfid {
             Personality::Sale => true,
             Personality::Exit => !self.readers.looks_outside(&zone.spec.id),
             Personality::Shelf | Personality::Fitting => false,
+        })
+    }
+
+    /// At a door: whether an antenna of the other side heard it better just now.
+    fn is_far(&self, tag: &TagState, heard: &Heard<'_>, is_outside: bool) -> bool {
+        let Heard { antenna, now, read, .. } = *heard;
+        let Some(own) = self.readers.antenna(antenna) else { return false };
+        let is_door =
+            self.at(own.zone).is_some_and(|zone| zone.spec.personality == Personality::Exit);
+        let (true, Some(rssi)) = (is_door, read.rssi_cdbm) else { return false };
+        let above = own.above_cdb(rssi);
+        tag.hears.iter().any(|hear| {
+            let newest = self.readers.epoch(hear.antenna, now, 0);
+            hear.antenna != NOWHERE
+                && self.zone_of(hear.antenna) == own.zone
+                && self.is_outside(hear.antenna) != is_outside
+                && newest.saturating_sub(hear.epoch) <= VOUCHES_EPOCHS
+                && f32::from(hear.last_cdb) > above + FAR_CDB
         })
     }
 
@@ -453,7 +480,7 @@ impl Rfid {
             }
         };
         (tag.status, tag.since) = (Status::Departed, now);
-        tag.place = NOWHERE;
+        tag.leave();
         tag.track.presence = presence::Presence::absent();
         tag.more = Vec::new();
         self.tags.schedule(key, now.plus_us(REMEMBER_US));
@@ -546,12 +573,8 @@ impl Rfid {
             let is_sale = home.spec.personality == Personality::Sale;
             return Some(if is_sale { How::Sale } else { How::Exit });
         }
-        let door = tag.tracks().find_map(|track| {
-            let zone = self.at(track.zone)?;
-            let arrive = f64::from(zone.mobility.arrive_permille) / 1_000.0;
-            let is_door = zone.spec.personality == Personality::Exit;
-            (is_door && track.presence.probability() >= arrive.min(DOOR_SURE)).then_some(zone)
-        })?;
+        let outside = tag.hears.iter().find(|hear| self.is_outside(hear.antenna))?;
+        let door = self.at(self.zone_of(outside.antenna))?;
         let quiet_us = self.telling_silence_us(tag.place).max(door.quiet_us());
         let left = tag.outside_epochs >= PASSED_EPOCHS
             && tag.last_outside > tag.last_inside

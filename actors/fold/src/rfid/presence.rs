@@ -33,8 +33,8 @@ const POWERS: usize = 12;
 const RATE_CHANGES: f64 = 0.02;
 /// Chance of a read of a faded tag, per epoch.
 const FADED_READ: f64 = 0.02;
-/// How likely an absent tag arrives, per epoch.
-const ARRIVES: f64 = 0.008;
+/// How likely an absent tag that is read has arrived. Silence makes no tag likelier, so arrivals count with a read only.
+const ARRIVES: f64 = 0.024;
 
 type Row = [f64; STATES];
 type Matrix = [Row; STATES];
@@ -91,8 +91,9 @@ impl Rules {
         let leaves = (EPOCH_US as f64 / 1_000_000.0) / f64::from(mobility.stay_s.max(1));
         let fade = share(mobility.fade_permille, 1_000.0);
         let unfade = 1.0 / f64::from(mobility.fade_epochs.max(1));
-        let step = step(leaves.min(0.5), fade, unfade, spread);
-        let mut quiet = step;
+        let leaves = leaves.min(0.5);
+        let mut quiet = step(leaves, fade, unfade, spread, 0.0);
+        let step = step(leaves, fade, unfade, spread, ARRIVES);
         for (to, row) in quiet.iter_mut().enumerate() {
             let miss = 1.0 - read_chance(to, ghost);
             for cell in row {
@@ -118,12 +119,12 @@ fn read_chance(state: usize, ghost: f64) -> f64 {
 }
 
 /// Chances of going from one state (column) to another (row) in an epoch.
-fn step(leaves: f64, fade: f64, unfade: f64, spread: &[f64; 6]) -> Matrix {
+fn step(leaves: f64, fade: f64, unfade: f64, spread: &[f64; 6], arrives: f64) -> Matrix {
     let rates = RATES.len();
     let mut matrix = [[0.0; STATES]; STATES];
-    matrix[0][0] = 1.0 - ARRIVES;
+    matrix[0][0] = 1.0 - arrives;
     for to in 0..rates {
-        matrix[1 + to][0] = ARRIVES * spread[to];
+        matrix[1 + to][0] = arrives * spread[to];
         matrix[0][1 + to] = leaves;
         matrix[0][1 + rates + to] = leaves;
         for from in 0..rates {

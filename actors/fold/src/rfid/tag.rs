@@ -134,6 +134,11 @@ impl Track {
     }
 }
 
+/// The tag was never at home there.
+const NEVER: i16 = i16::MIN;
+/// Reads at home after which its signal there is remembered.
+const HOME_READS: u16 = 8;
+
 /// How one antenna hears the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Hear {
@@ -146,10 +151,27 @@ pub(crate) struct Hear {
     reads: u16,
     /// Odds that the tag is at this antenna and not at its place.
     pub odds: f32,
+    /// Mean signal when the tag was at home here last, in 1/100 dB; [`NEVER`] when it never was.
+    home_cdb: i16,
+    /// Signal of the last read above what is usual, in 1/100 dB.
+    pub last_cdb: i16,
 }
 
 impl Hear {
-    const NONE: Self = Self { antenna: NOWHERE, epoch: 0, mean_cdb: 0.0, reads: 0, odds: 1.0 };
+    const NONE: Self = Self {
+        antenna: NOWHERE,
+        epoch: 0,
+        mean_cdb: 0.0,
+        reads: 0,
+        odds: 1.0,
+        home_cdb: NEVER,
+        last_cdb: 0,
+    };
+
+    /// Signal of the tag when it is here, above what is usual for the antenna, as far as is known.
+    pub fn home_cdb(&self) -> Option<f32> {
+        (self.home_cdb != NEVER).then(|| f32::from(self.home_cdb))
+    }
 }
 
 /// One tag.
@@ -298,7 +320,7 @@ impl TagState {
         let hear = &mut self.hears[at];
         if known.is_none() {
             let assumed = if is_rival { own + pair(place, antenna).1 } else { 0.0 };
-            *hear = Hear { antenna, epoch, mean_cdb: assumed, reads: 0, odds: 1.0 };
+            *hear = Hear { antenna, epoch, mean_cdb: assumed, ..Hear::NONE };
         }
         let is_new = known.is_none() || hear.epoch != epoch;
         hear.epoch = epoch;
@@ -316,6 +338,7 @@ impl TagState {
             hear.reads = hear.reads.saturating_add(1);
         }
         if let Some(above) = above_cdb {
+            hear.last_cdb = above as i16;
             let assumed = if is_rival { ASSUMED_READS.0 } else { ASSUMED_READS.1 };
             hear.mean_cdb += (above - hear.mean_cdb) / (f32::from(hear.reads) + assumed);
         }
@@ -358,7 +381,7 @@ impl TagState {
             return free;
         }
         let others = self.hears.iter().enumerate().filter(|(_, hear)| hear.antenna != self.place);
-        others.min_by_key(|(_, hear)| hear.reads).map_or(0, |(at, _)| at)
+        others.min_by_key(|(_, hear)| (hear.home_cdb != NEVER, hear.reads)).map_or(0, |(at, _)| at)
     }
 
     /// Whether a rival's odds make it the tag's place.
@@ -379,8 +402,19 @@ impl TagState {
         antenna != self.place && self.hear(antenna).is_some_and(better)
     }
 
+    /// It leaves its place: how it was heard there is remembered.
+    pub fn leave(&mut self) {
+        for hear in &mut self.hears {
+            if hear.antenna == self.place && hear.reads >= HOME_READS {
+                hear.home_cdb = (hear.mean_cdb as i16).max(NEVER + 1);
+            }
+        }
+        self.place = NOWHERE;
+    }
+
     /// It is at this antenna from now on.
     pub fn put(&mut self, antenna: AntennaNo, at: HubTime) {
+        self.leave();
         self.place = antenna;
         self.placed = at;
         for hear in &mut self.hears {

@@ -69,7 +69,7 @@ impl Default for Mobility {
     fn default() -> Self {
         Self {
             arrive_permille: 950,
-            depart_permille: 100,
+            depart_permille: 50,
             ghost_ppm: 3_000,
             stay_s: 120,
             fade_permille: 10,
