@@ -297,9 +297,9 @@ impl Rfid {
             // Heard through the door: the other side hears it better.
         } else if is_outside {
             let is_new = taken.0.div_euclid(EPOCH_US) != tag.last_outside.0.div_euclid(EPOCH_US);
-            if is_new && likely >= DOOR_SURE {
-                tag.outside_epochs = tag.outside_epochs.saturating_add(1);
-            }
+            // The first reads may be stray ones; they count once it is sure that the tag is at the door.
+            let most = if likely >= DOOR_SURE { u8::MAX } else { 1 };
+            tag.outside_epochs = tag.outside_epochs.saturating_add(u8::from(is_new)).min(most);
             tag.last_outside = tag.last_outside.max(taken);
         } else {
             tag.outside_epochs = 0;
@@ -350,6 +350,10 @@ impl Rfid {
             return None;
         }
         let home = tag.track.zone;
+        if zone != home && arrives && self.is_gone_from_home(key, now) {
+            return self.put(key, antenna, now, likely);
+        }
+        let tag = self.tags.get(key)?;
         let dwelt = now.since_us(tag.placed) >= i64::from(mobility.dwell_ms) * 1_000;
         if antenna != tag.place
             && dwelt
@@ -362,6 +366,12 @@ impl Rfid {
             self.tags.hasten(key, quiet);
         }
         None
+    }
+
+    /// Whether a tag is more likely gone from its home than there.
+    fn is_gone_from_home(&mut self, key: &Key, now: HubTime) -> bool {
+        self.advance(key, now);
+        self.tags.get(key).is_some_and(|tag| tag.track.presence.probability() < 0.5)
     }
 
     /// Whether goods pass a zone, and are gone when they fall silent.
@@ -545,10 +555,15 @@ impl Rfid {
             track.presence.probability() >= f64::from(arrive) / 1_000.0
                 && !self.is_outside(track.antenna)
         });
-        match other.map(|track| (track.antenna, track.presence.probability())) {
-            Some((antenna, likely)) => self.put(key, antenna, now, likely),
-            None => self.depart(key, How::Silence, now),
+        if let Some((antenna, likely)) = other.map(|t| (t.antenna, t.presence.probability())) {
+            return self.put(key, antenna, now, likely);
         }
+        if tag.more.iter().any(|track| track.presence.probability() > depart) {
+            // Not sure yet, but not gone either.
+            self.tags.schedule(key, now.plus_us(2 * EPOCH_US));
+            return None;
+        }
+        self.depart(key, How::Silence, now)
     }
 
     /// Brings a tag's filters to now, and forgets those that say nothing any more.
