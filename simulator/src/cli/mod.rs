@@ -3,6 +3,7 @@
 pub mod args;
 mod load;
 mod play;
+mod readers;
 mod screen;
 
 use anyhow::{Context, Result};
@@ -19,6 +20,7 @@ pub fn carry_out(args: Args) -> Result<bool> {
         Command::Verify(a) => play::verify(&a),
         Command::Load(a) => load::load(&a),
         Command::Idle(a) => load::idle(&a),
+        Command::Readers(a) => readers::readers(&a),
         Command::Scenario { command } => scenario(&command),
     }
 }
