@@ -38,7 +38,7 @@ pub struct Args {
 
 /// The hub's readers.
 fn states(hub: &BenchHub) -> anyhow::Result<Vec<Value>> {
-    hub.client()?.list("/buses")
+    Ok(hub.client()?.list("/buses")?)
 }
 
 fn sum(states: &[Value], field: &str) -> u64 {
