@@ -7,7 +7,7 @@ use std::sync::{
 
 use device_profiles::llrp::Capabilities;
 
-use super::session::{Counts, ReaderError};
+use super::{ReaderError, session::Counts};
 
 /// Longest text of a last error that is kept, in bytes.
 const ERROR_BYTES_MAX: usize = 200;

@@ -28,6 +28,7 @@
 
 pub mod actor;
 pub mod address;
+pub mod error;
 pub mod health;
 pub mod prober;
 pub mod session;
@@ -41,8 +42,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use crate::bus::Delivered;
 pub use actor::{Handle, start};
 pub use address::ReaderAddress;
+pub use error::ReaderError;
 pub use health::{About, ReaderHealth};
-pub use session::{ReaderError, Session};
+pub use session::Session;
 
 /// A reader as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]

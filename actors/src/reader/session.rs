@@ -15,6 +15,8 @@
 //! A sign of life becomes a frame only while the reader listens, because to the fold a frame without tags says that it listened
 //! and heard nothing.
 
+mod setup;
+
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
@@ -23,10 +25,13 @@ use device_profiles::{
     limits::{FRAME_BYTES_MAX, TAGS_MAX},
     llrp as say,
     llrp::{
-        Capabilities, Inventory, LlrpError, MESSAGE_BYTES_MAX, Message, Start, TagReads, Unable,
-        frame_length, message, split,
+        Capabilities, LlrpError, MESSAGE_BYTES_MAX, Message, Start, TagReads, frame_length,
+        message, split,
     },
 };
+
+use super::ReaderError;
+use setup::Outcome;
 
 /// A reader greets within this time after it was connected, in milliseconds.
 pub const GREETING_MS_MAX: u64 = 5_000;
@@ -46,62 +51,6 @@ const LIFE_MS: u64 = 900;
 pub const ROSPEC: u32 = 1;
 /// Longest text of a refusal that is kept, in characters.
 const WHY_CHARS_MAX: usize = 160;
-
-/// Why there is no session.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReaderError {
-    /// No connection.
-    #[error("the reader cannot be reached: {0}")]
-    Down(String),
-    /// It did not greet.
-    #[error("whoever is there does not greet as a reader within {0} ms")]
-    NoGreeting(u64),
-    /// It serves somebody else.
-    #[error("the reader refuses the hub: {}; it serves one client at a time", taken(*.0))]
-    Taken(u16),
-    /// No answer.
-    #[error("the reader does not answer {what} within {ms} ms")]
-    Timeout {
-        /// The request.
-        what: &'static str,
-        /// How long it had.
-        ms: u64,
-    },
-    /// It said no.
-    #[error("the reader refuses {what}: status {status}, {text:?}")]
-    Rejected {
-        /// The request.
-        what: &'static str,
-        /// Its status.
-        status: u16,
-        /// What it says.
-        text: String,
-    },
-    /// It cannot do what its profile wants.
-    #[error("the reader cannot be set as its profile says: {0}")]
-    Unable(Unable),
-    /// No sign of life.
-    #[error("the reader gave no sign of life for {0} ms")]
-    Silent(u64),
-    /// It began a message and did not end it.
-    #[error("the reader began a message and did not end it within {0} ms")]
-    Hang(u64),
-    /// What comes is out of step.
-    #[error("what comes is no LLRP: {0}")]
-    Garbled(String),
-    /// It ended the connection by itself.
-    #[error("the reader closed the connection")]
-    Closed,
-}
-
-fn taken(status: u16) -> &'static str {
-    match status {
-        1 => "it has connected to a client itself",
-        2 => "another client is connected",
-        4 => "another client tried to connect",
-        _ => "for a reason it does not name",
-    }
-}
 
 /// What a session counted since it was asked last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -148,12 +97,6 @@ struct Pending {
     answer: u16,
     what: &'static str,
     until_us: u64,
-}
-
-/// What became of a request.
-enum Outcome<'a> {
-    Done(&'a Message),
-    Refused { status: u16, text: String },
 }
 
 /// A session.
@@ -526,153 +469,6 @@ impl Session {
             None => Outcome::Refused { status: 0, text: "an answer without a status".into() },
         };
         self.go_on(pending.what, &outcome, now_us)
-    }
-
-    /// Takes the next step after an answer.
-    fn go_on(
-        &mut self,
-        what: &'static str,
-        outcome: &Outcome<'_>,
-        now_us: u64,
-    ) -> Result<(), ReaderError> {
-        let done = match outcome {
-            Outcome::Done(_) => Ok(()),
-            Outcome::Refused { status, text } => {
-                Err(ReaderError::Rejected { what, status: *status, text: text.clone() })
-            }
-        };
-        match self.step {
-            Step::Greeting | Step::Running | Step::Closed => {}
-            Step::Capabilities => {
-                done?;
-                if let Outcome::Done(message) = outcome {
-                    self.capabilities = Some(Capabilities::of(message));
-                }
-                let impinj = self.capabilities.as_ref().is_some_and(Capabilities::is_impinj);
-                if self.settings.is_none() {
-                    self.close(now_us);
-                } else if impinj {
-                    let what = "IMPINJ_ENABLE_EXTENSIONS";
-                    self.ask(Step::Extensions, say::enable_extensions, 1_023, what, now_us);
-                } else {
-                    self.ask_config(now_us)?;
-                }
-            }
-            Step::Extensions => {
-                self.extended = done.is_ok();
-                self.ask_config(now_us)?;
-            }
-            Step::Config => match done {
-                Ok(()) => {
-                    if self.holds {
-                        let id = self.next_id();
-                        self.send(&say::enable_reports(id));
-                        self.unanswered[0] = Some(id);
-                    }
-                    self.ask_delete(now_us);
-                }
-                Err(_) => {
-                    self.holds = false;
-                    let ms = self.settings.as_ref().map_or(0, |settings| settings.keepalive_ms);
-                    let make = |id| say::set_keepalive(id, ms);
-                    self.ask(Step::Keepalive, make, 13, "SET_READER_CONFIG", now_us);
-                }
-            },
-            Step::Keepalive => {
-                done?;
-                self.ask_delete(now_us);
-            }
-            // A reader that has nothing to delete says so, each in its own way.
-            Step::Delete => self.ask_add(now_us)?,
-            Step::Add => match done {
-                Err(_) if self.extended => {
-                    // Perhaps it is only Impinj's additions that this one does not know.
-                    self.extended = false;
-                    self.ask_add(now_us)?;
-                }
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    let make = |id| say::enable_rospec(id, ROSPEC);
-                    self.ask(Step::Enable, make, 34, "ENABLE_ROSPEC", now_us);
-                }
-            },
-            Step::Enable => {
-                done?;
-                self.step = Step::Running;
-                let settings = self.settings.as_ref();
-                match settings.map_or(Start::Immediate, |settings| settings.start) {
-                    Start::Request => self.ask_start(now_us),
-                    Start::Immediate if !self.listening => {
-                        self.begin_by_us = Some(now_us + BEGIN_MS * 1_000);
-                    }
-                    Start::Immediate | Start::Periodic { .. } | Start::Gpi { .. } => {}
-                }
-                if self.settings.as_ref().is_some_and(|settings| settings.report_tags > 1) {
-                    self.flush_at_us = Some(now_us + FLUSH_MS * 1_000);
-                }
-            }
-            Step::Start => {
-                self.step = Step::Running;
-                let immediate = self.settings.as_ref().is_some_and(|s| s.start == Start::Immediate);
-                match done {
-                    // It had begun by itself, and says that it cannot begin twice.
-                    Err(_) if immediate => self.listening = true,
-                    Err(error) => return Err(error),
-                    Ok(()) => self.listening = true,
-                }
-            }
-            Step::Closing => self.step = Step::Closed,
-        }
-        Ok(())
-    }
-
-    fn inventory(&self) -> Result<Inventory, ReaderError> {
-        let settings = self.settings.clone().unwrap_or_default();
-        let capabilities = self.capabilities.clone().unwrap_or_default();
-        capabilities.inventory(ROSPEC, &settings, self.extended).map_err(ReaderError::Unable)
-    }
-
-    fn ask_config(&mut self, now_us: u64) -> Result<(), ReaderError> {
-        // What cannot be is told before anything at the reader is changed.
-        self.inventory()?;
-        let settings = self.settings.as_ref();
-        let (ms, wanted) = settings.map_or((0, false), |s| (s.keepalive_ms, s.hold));
-        self.holds = wanted && self.capabilities.as_ref().is_some_and(|c| c.can_hold);
-        let holds = self.holds;
-        let make = |id| say::set_config(id, ms, holds);
-        self.ask(Step::Config, make, 13, "SET_READER_CONFIG", now_us);
-        Ok(())
-    }
-
-    fn ask_delete(&mut self, now_us: u64) {
-        self.ask(Step::Delete, say::delete_rospecs, 31, "DELETE_ROSPEC", now_us);
-    }
-
-    fn ask_add(&mut self, now_us: u64) -> Result<(), ReaderError> {
-        let inventory = self.inventory()?;
-        let make = |id| say::add_rospec(id, &inventory);
-        self.ask(Step::Add, make, 30, "ADD_ROSPEC", now_us);
-        Ok(())
-    }
-
-    fn ask_start(&mut self, now_us: u64) {
-        let make = |id| say::start_rospec(id, ROSPEC);
-        self.ask(Step::Start, make, 32, "START_ROSPEC", now_us);
-    }
-
-    fn ask(
-        &mut self,
-        step: Step,
-        make: impl FnOnce(u32) -> Message,
-        answer: u16,
-        what: &'static str,
-        now_us: u64,
-    ) {
-        let id = self.next_id();
-        self.send(&make(id));
-        self.step = step;
-        let until_us = now_us + ANSWER_MS_MAX * 1_000;
-        self.pending = Some(Pending { id, answer, what, until_us });
     }
 
     fn next_id(&mut self) -> u32 {
