@@ -3,8 +3,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
+    clippy::disallowed_methods,
     missing_docs,
-    reason = "a test may panic and print"
+    reason = "a test may panic and print, and certificates want the time of day"
 )]
 
 #[path = "tls/pki.rs"]
