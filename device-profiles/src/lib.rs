@@ -31,7 +31,7 @@ pub use codec::decode;
 pub use ids::{
     Channel, DeviceId, FacilityId, IdError, ProfileId, ShardId, ShelfId, Sku, SlotId, ZoneId,
 };
-pub use profile::{Class, Dedupe, Profile, ProfileError, ProfileHash};
+pub use profile::{Class, Dedupe, LlrpSettings, Profile, ProfileError, ProfileHash};
 pub use reading::{
     BadText, CellFault, DecodeReject, Measurement, ReaderEvent, Reading, ScanMode, TagRead, Value,
 };

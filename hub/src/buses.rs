@@ -13,6 +13,7 @@ use actors::{
     bus::{self, BusAddress, BusSpec, Delivered, Handle, Sink, UnitSpec},
     guardian::{Policy, Status},
     ports::rng::Rng,
+    reader::ReaderAddress,
 };
 use device_profiles::DeviceId;
 use tokio::sync::oneshot;
@@ -105,6 +106,9 @@ impl Buses {
     pub async fn reconcile(&self, store: &PgStore) -> Result<(), Fault> {
         let mut wanted: BTreeMap<String, (String, BusSpec)> = BTreeMap::new();
         for row in store.list_buses(None, None, None, BUSES_MAX).await? {
+            if ReaderAddress::is_one(&row.address) {
+                continue;
+            }
             let address: BusAddress = match row.address.parse() {
                 Ok(address) => address,
                 Err(error) => {

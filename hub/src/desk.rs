@@ -20,8 +20,8 @@ use tokio::sync::broadcast;
 
 use crate::{
     buses::Buses, calibration::Calibrations, directory::Directory, downlink::Downlink, mqtt::Core,
-    observe::Watch, publish::Publisher, refusals::RefusedCounts, series::SeriesStore,
-    store::PgStore, tap::Tap, tls::Tls,
+    observe::Watch, publish::Publisher, readers::Readers, refusals::RefusedCounts,
+    series::SeriesStore, store::PgStore, tap::Tap, tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -75,6 +75,7 @@ pub struct Desk {
     pub(crate) directory: Arc<Directory>,
     pub(crate) endpoint: Arc<Core>,
     pub(crate) buses: Arc<Buses>,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) downlink: Arc<Downlink>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) tap: Arc<Tap>,
@@ -216,6 +217,9 @@ impl Desk {
         }
         if let Err(error) = self.buses.reconcile(&self.store).await {
             tracing::warn!(%error, "buses not read; those that run go on");
+        }
+        if let Err(error) = self.readers.reconcile(&self.store).await {
+            tracing::warn!(%error, "readers not read; those that run go on");
         }
     }
 

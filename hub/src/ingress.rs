@@ -138,10 +138,15 @@ impl HubIngress {
 impl HubIngress {
     /// Takes a register image that a bus read. What cannot be taken is dropped: the next poll tells the level.
     pub fn polled(&self, device: &Device, stream: &str, image: Vec<u8>) -> Delivered {
+        self.heard(device, stream, &image.into())
+    }
+
+    /// Takes a message that a reader sent. One that cannot be taken is offered again by whoever has it.
+    pub fn heard(&self, device: &Device, stream: &str, message: &Bytes) -> Delivered {
         if device.is_revoked() {
             return Delivered::Refused;
         }
-        match self.take(device, stream, &image.into(), false, Completion::None) {
+        match self.take(device, stream, message, false, Completion::None) {
             Ok(()) => Delivered::Taken,
             Err(PublishRefusal::NotAuthorised) => Delivered::Refused,
             Err(

@@ -22,6 +22,7 @@ pub mod ingress;
 pub mod mqtt;
 pub mod observe;
 pub mod publish;
+pub mod readers;
 pub mod refusals;
 pub mod replay;
 pub mod run;

@@ -49,6 +49,7 @@ use crate::{
     mqtt::{Core, Limits, Listener, Secured},
     observe::Watch,
     publish::Publisher,
+    readers::Readers,
     series::{self, Influx, SeriesStats, SeriesStore, cursor::Links as SeriesLinks},
     store::{PgStore, PrivateServer, partitions::Keep},
     tap::Tap,
@@ -157,6 +158,12 @@ async fn start_on(
 
     let buses =
         Arc::new(Buses::new(Arc::clone(&directory), Arc::clone(&ingress), Arc::clone(&rng)));
+    let readers = Arc::new(Readers::new(
+        Arc::clone(&directory),
+        Arc::clone(&ingress),
+        Arc::clone(&rng),
+        config.readers.clone(),
+    ));
     let broker = match broker::Settings::of(&config.mqtt)? {
         None => None,
         Some(settings) => {
@@ -194,6 +201,7 @@ async fn start_on(
         publisher: Arc::new(Publisher::default()),
         directory,
         buses,
+        readers,
         endpoint: Arc::clone(&core),
         tls: Arc::clone(&tls),
         tap,
@@ -278,6 +286,7 @@ impl Hub {
         }
         self.stopper.stop().await;
         self.desk.buses.stop();
+        self.desk.readers.stop();
         self.journal.close();
         let joined = tokio::task::spawn_blocking(move || self.threads.join()).await;
         if joined.is_err() {

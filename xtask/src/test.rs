@@ -9,7 +9,7 @@ const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 14] = [
+const BENCHES: [&str; 15] = [
     "rated",
     "ingest",
     "ingest-weight",
@@ -24,6 +24,7 @@ const BENCHES: [&str; 14] = [
     "modbus-line",
     "modbus-reconnect",
     "llrp",
+    "readers",
 ];
 
 #[derive(clap::Args)]

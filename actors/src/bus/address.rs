@@ -82,19 +82,29 @@ impl Serial {
 
 /// Why a text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a bus address: {why}. Write tcp://HOST:502, rtu+tcp://HOST:PORT or rtu:///dev/serial/by-id/NAME?baud=19200&parity=none"
-)]
+#[error("{text:?} is not {what}: {why}. Write {forms}")]
 pub struct AddressError {
     text: String,
     why: String,
+    what: &'static str,
+    forms: &'static str,
+}
+
+impl AddressError {
+    /// `text` is not `what`, because of `why`; it is written in one of `forms`.
+    pub(crate) fn new(text: &str, why: &str, what: &'static str, forms: &'static str) -> Self {
+        Self { text: text.to_owned(), why: why.to_owned(), what, forms }
+    }
 }
 
 impl FromStr for BusAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bad = |why: &str| AddressError { text: text.to_owned(), why: why.to_owned() };
+        let bad = |why: &str| {
+            let forms = "tcp://HOST:502, rtu+tcp://HOST:PORT or rtu:///dev/serial/by-id/NAME?baud=19200&parity=none";
+            AddressError::new(text, why, "a bus address", forms)
+        };
         if text.len() > ADDRESS_BYTES_MAX {
             return Err(bad("it is too long"));
         }
@@ -119,7 +129,8 @@ impl FromStr for BusAddress {
     }
 }
 
-fn host_port(place: &str, port: Option<u16>) -> Result<String, String> {
+/// `host:port`, with the usual port where none is written.
+pub(crate) fn host_port(place: &str, port: Option<u16>) -> Result<String, String> {
     let (host, given) = match place.rsplit_once(':') {
         // An IPv6 address has colons of its own and is written in brackets.
         Some((host, digits)) if !digits.ends_with(']') => {

@@ -6,10 +6,11 @@
 //! split, so that decoding does no parsing of its own. `docs/specs/profile.md` is the schema for people.
 //!
 //! Codecs: `json`, one JSON value a frame; `raw`, one plain number, word, line or code a frame; `modbus`, the registers a bus
-//! actor read (see [`crate::modbus`]). All give the same measurements, so nothing behind the codec knows where a mass came
-//! from.
+//! actor read (see [`crate::modbus`]); `llrp`, messages of an RFID reader (see [`crate::llrp`]). All give the same
+//! measurements, so nothing behind the codec knows where a mass or a tag came from.
 
 mod error;
+mod llrp;
 mod plain;
 mod stream;
 mod tags;
@@ -31,6 +32,10 @@ use crate::{
 
 pub use error::{Place, ProfileError};
 pub(crate) use error::{invalid, place, read};
+pub use llrp::{
+    ANTENNAS_MAX, INVENTORY_MS_MAX, KEEPALIVE_MS_MAX, KEEPALIVE_MS_MIN, LlrpSettings,
+    POWER_CDBM_MAX, REPORT_TAGS_MAX, Search, Strength,
+};
 pub use plain::{CodeMap, Line, LinePart, PlainType, PlainValue, ScaleState};
 pub use stream::{
     Kind, Poll, RegisterMap, ScanMap, ScanPaths, StockMap, Stream, ValueField, ValuesMap,
@@ -137,6 +142,8 @@ pub struct Profile {
     pub topics: Vec<TopicPattern>,
     /// The register map, for codec `modbus`.
     pub modbus: Option<ModbusMap>,
+    /// How the reader is set, for codec `llrp`.
+    pub llrp: Option<LlrpSettings>,
     /// Streams by name.
     pub streams: BTreeMap<String, Stream>,
     /// The stream that takes every name not listed, written `"*"`.
@@ -205,6 +212,8 @@ struct Text {
     topics: Vec<Spanned<TopicText>>,
     #[serde(default)]
     modbus: Option<Spanned<MapText>>,
+    #[serde(default)]
+    llrp: Option<Spanned<llrp::LlrpText>>,
     streams: Spanned<BTreeMap<String, Spanned<stream::StreamText>>>,
 }
 
@@ -230,6 +239,17 @@ impl Profile {
                 "codec: modbus needs a section modbus, and no other codec has one",
             ));
         }
+        let llrp = match (raw.codec, raw.llrp) {
+            (Codec::Llrp, None) => Some(LlrpSettings::default()),
+            (Codec::Llrp, Some(section)) => {
+                let at = place(&section);
+                Some(section.value.check().map_err(|error| error.at(at))?)
+            }
+            (_, None) => None,
+            (_, Some(section)) => {
+                return Err(invalid("a section llrp needs codec: llrp").at(place(&section)));
+            }
+        };
         let envelope = match raw.envelope {
             Some(envelope) => {
                 check_envelope(raw.codec, &envelope.value)
@@ -265,6 +285,7 @@ impl Profile {
             envelope,
             topics: Vec::with_capacity(raw.topics.len()),
             modbus,
+            llrp,
             streams,
             other,
             hash: ProfileHash::of(text),

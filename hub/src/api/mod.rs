@@ -32,6 +32,7 @@ mod page;
 pub mod permission;
 pub mod problem;
 mod profiles;
+mod readers;
 mod readings;
 mod removal;
 pub mod request;

@@ -25,6 +25,8 @@ pub enum Command {
     Idle(IdleArgs),
     /// Let others' rules for tags tell what they make of simulated reads, and score them by where the tags were.
     Rfid(RfidArgs),
+    /// Serve simulated RFID readers by LLRP, on consecutive ports, until Ctrl-C.
+    Readers(ReadersArgs),
     /// Look at scenarios.
     Scenario {
         #[command(subcommand)]
@@ -205,6 +207,34 @@ pub struct LoadArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ReadersArgs {
+    /// Address they listen on.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub bind: std::net::IpAddr,
+    /// Port of the first; 0 = any for each.
+    #[arg(long, default_value_t = 15_084)]
+    pub port: u16,
+    /// Readers.
+    #[arg(long, default_value_t = 1)]
+    pub count: u16,
+    /// Antennas of each.
+    #[arg(long, default_value_t = 4)]
+    pub antennas: u16,
+    /// Tags before each.
+    #[arg(long, default_value_t = 12)]
+    pub tags: u32,
+    /// Reads a second of each.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 50.0)]
+    pub rate: f64,
+    /// They are Impinj's, with their extensions.
+    #[arg(long)]
+    pub impinj: bool,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,6 +3,7 @@
 pub mod args;
 mod load;
 mod play;
+mod readers;
 mod rfid;
 mod screen;
 
@@ -21,6 +22,7 @@ pub fn carry_out(args: Args) -> Result<bool> {
         Command::Load(a) => load::load(&a),
         Command::Idle(a) => load::idle(&a),
         Command::Rfid(a) => rfid::rfid(&a),
+        Command::Readers(a) => readers::readers(&a),
         Command::Scenario { command } => scenario(&command),
     }
 }

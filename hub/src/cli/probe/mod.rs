@@ -1,4 +1,4 @@
-//! `stockfold device probe`: who is on a Modbus line, and which profile reads them.
+//! `stockfold device probe`: who is on a Modbus line, and which profile reads them; which RFID readers are in a network.
 //!
 //! ```text
 //!  args ─► the line is nobody else's? ─► scan, unit by unit, in each setting of the line ─► report · proposal
@@ -10,6 +10,7 @@
 //! answers, so a line that the hub polls is refused.
 
 mod args;
+mod readers;
 mod report;
 mod scan;
 
@@ -17,6 +18,7 @@ use std::{
     net::{SocketAddr, ToSocketAddrs as _},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use actors::bus::{BusAddress, link::CallError, prober::Prober};
@@ -31,6 +33,8 @@ use hub::config::Config;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use args::ProbeArgs;
+use args::Target;
+use readers::Network;
 use scan::{Found, Scan};
 
 use super::{device::Hub, profile::text_of};
@@ -43,9 +47,13 @@ struct Line {
 
 /// Probes.
 pub fn probe(config: &Config, args: &ProbeArgs) -> anyhow::Result<ExitCode> {
-    let lines = args.lines()?;
+    let address = match &args.address {
+        Target::Readers(network) => return Ok(find_readers(config, args, network)),
+        Target::Line(address) => address,
+    };
+    let lines = args.lines(address)?;
     let profiles = profiles(&args.profile)?;
-    nobody_else(config, &args.address)?;
+    nobody_else(config, address)?;
     let scan = Scan {
         profiles: &profiles,
         expected: args.expected(),
@@ -76,6 +84,28 @@ pub fn probe(config: &Config, args: &ProbeArgs) -> anyhow::Result<ExitCode> {
         None if answered => Ok(ExitCode::SUCCESS),
         None => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Searches for RFID readers.
+fn find_readers(config: &Config, args: &ProbeArgs, network: &Network) -> ExitCode {
+    // A hub that does not run serves none.
+    let buses = Hub::of(config).and_then(|hub| hub.all("/buses")).unwrap_or_default();
+    let ours: Vec<(String, String)> = buses
+        .iter()
+        .filter_map(|bus| {
+            Some((bus["address"].as_str()?.to_owned(), bus["id"].as_str()?.to_owned()))
+        })
+        .collect();
+    let connect = Duration::from_millis(args.timeout_ms.into());
+    let search = readers::search(network, config.readers.clone(), connect, &ours);
+    let found = actix_rt::System::new().block_on(search);
+    if args.json {
+        println!("{:#}", readers::json(&found));
+    } else {
+        print!("{}", readers::text(&found));
+    }
+    let any = found.iter().any(|(_, found)| !matches!(found, readers::Found::Nobody));
+    if any { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Found {

@@ -16,6 +16,7 @@ mod modbus;
 mod outage;
 mod probe;
 mod process;
+mod readers;
 mod reconnect;
 mod series;
 mod series_outage;
@@ -98,6 +99,8 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// RFID readers by LLRP on one hub.
+    Readers(readers::Args),
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -143,6 +146,7 @@ fn main() -> anyhow::Result<()> {
         Command::Series(args) => series::run(&args),
         Command::SeriesOutage(args) => series_outage::run(&args),
         Command::Llrp { seconds } => llrp::run(seconds),
+        Command::Readers(args) => readers::run(&args),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.
