@@ -1,7 +1,7 @@
 //! The command line's words.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 /// Simulates the devices, goods and people of a facility, and judges what a Stockfold hub makes of them.
 ///
@@ -27,6 +27,8 @@ pub enum Command {
     Rfid(RfidArgs),
     /// Serve simulated RFID readers by LLRP, on consecutive ports, until Ctrl-C.
     Readers(ReadersArgs),
+    /// Let a world of tags run on the wall clock, its readers served by LLRP and told to a hub, until Ctrl-C.
+    Tags(TagsArgs),
     /// Look at scenarios.
     Scenario {
         #[command(subcommand)]
@@ -139,6 +141,27 @@ pub struct RfidArgs {
     /// List the scenarios.
     #[arg(long)]
     pub list: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TagsArgs {
+    /// A built-in scenario of tags; `rfid --list` names them.
+    #[arg(default_value = "store")]
+    pub scenario: String,
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// Facility that is made of it.
+    #[arg(long, default_value = "store")]
+    pub facility: String,
+    /// Where the readers listen.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind: IpAddr,
+    /// What decides which reads there are.
+    #[arg(long, value_enum, default_value_t = Physics::Epochs)]
+    pub physics: Physics,
+    /// Hours that are prepared; after them nothing moves any more.
+    #[arg(long, default_value_t = 24.0)]
+    pub hours: f64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -6,6 +6,7 @@ mod play;
 mod readers;
 mod rfid;
 mod screen;
+mod tags;
 
 use anyhow::{Context, Result};
 use args::{Args, Command, HubArgs, ScenarioCommand};
@@ -23,6 +24,7 @@ pub fn carry_out(args: Args) -> Result<bool> {
         Command::Idle(a) => load::idle(&a),
         Command::Rfid(a) => rfid::rfid(&a),
         Command::Readers(a) => readers::readers(&a),
+        Command::Tags(a) => tags::tags(&a),
         Command::Scenario { command } => scenario(&command),
     }
 }
