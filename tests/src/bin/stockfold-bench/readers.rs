@@ -15,9 +15,11 @@ const FACILITY: &str = "bench";
 /// Longest wait for every reader to be connected and set.
 const SET_WAIT: Duration = Duration::from_secs(60);
 /// From settled to measured.
-const WARM_UP: Duration = Duration::from_secs(3);
-/// Tags before each reader.
-const TAGS: u32 = 100;
+const WARM_UP: Duration = Duration::from_secs(5);
+/// Longest wait for what is in the journal to be folded and committed.
+const FOLD_WAIT: Duration = Duration::from_secs(60);
+/// Antennas of a reader, each before a slot.
+const ANTENNAS: u16 = 4;
 
 /// How many, and how much they say.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,9 +33,68 @@ pub struct Args {
     /// Tags in a report; 1 = each read a message of its own.
     #[arg(long, default_value_t = 1)]
     report_tags: u16,
+    /// Tags before each reader.
+    #[arg(long, default_value_t = 100)]
+    tags: u32,
     /// Measured seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+}
+
+/// Few readers that report in batches, before many tags.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RfidArgs {
+    /// Readers.
+    #[arg(long, default_value_t = 20)]
+    readers: usize,
+    /// Reads a second of each.
+    #[arg(long, default_value_t = 3_000.0)]
+    rate: f64,
+    /// Tags in a report.
+    #[arg(long, default_value_t = 128)]
+    report_tags: u16,
+    /// Tags before each reader.
+    #[arg(long, default_value_t = 2_000)]
+    tags: u32,
+    /// Measured seconds.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
+
+/// What is measured.
+#[derive(Debug)]
+pub struct Load {
+    bench: &'static str,
+    readers: usize,
+    rate: f64,
+    report_tags: u16,
+    tags: u32,
+    seconds: u64,
+}
+
+impl Args {
+    /// As a load.
+    pub fn load(&self) -> Load {
+        let Self { readers, rate, report_tags, tags, seconds } = *self;
+        Load { bench: "readers", readers, rate, report_tags, tags, seconds }
+    }
+}
+
+impl RfidArgs {
+    /// As a load.
+    pub fn load(&self) -> Load {
+        let Self { readers, rate, report_tags, tags, seconds } = *self;
+        Load { bench: "rfid", readers, rate, report_tags, tags, seconds }
+    }
+}
+
+/// Frames of the readers that were folded, and bytes of the journal that were not.
+fn folded(hub: &BenchHub) -> anyhow::Result<(u64, u64)> {
+    let told = hub.client()?.get(&format!("/ledger?facility={FACILITY}&limit=1000"))?;
+    let sum = |list: &Value, field: &str| -> u64 {
+        list.as_array().into_iter().flatten().filter_map(|row| row[field].as_u64()).sum()
+    };
+    Ok((sum(&told["items"], "applied"), sum(&told["now"], "unfolded_bytes")))
 }
 
 /// The hub's readers.
@@ -46,16 +107,16 @@ fn sum(states: &[Value], field: &str) -> u64 {
 }
 
 /// Measures.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub fn run(args: &Load) -> anyhow::Result<()> {
     let hub = BenchHub::start()?;
     let listeners = (0..args.readers).map(|_| TcpListener::bind("127.0.0.1:0"));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rate = args.rate;
+    let (rate, tags) = (args.rate, args.tags);
     std::thread::spawn(move || {
         runtime.block_on(async move {
-            let source = |n: usize| llrp::crowd(n as u64, TAGS, 4, rate);
+            let source = |n: usize| llrp::crowd(n as u64, tags, ANTENNAS, rate);
             let _served = llrp::serve_many(listeners, &Config::default(), source)?;
             std::future::pending::<std::io::Result<()>>().await
         })
@@ -69,9 +130,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     ureq::post(format!("http://{}/api/v1/profiles", hub.http))
         .header("Authorization", format!("Bearer {}", token.trim()))
         .send(&profile)?;
-    let device = |n: usize| json!({"facility": FACILITY, "id": format!("reader-{n}"), "name": "Reader", "profile": "bench"});
+    let slot = |n: usize, port: u16| format!("slot-{n}-{port}");
+    let antennas = |n: usize| -> Vec<Value> {
+        let antenna =
+            |port: u16| json!({"port": port, "zone": format!("zone-{n}"), "slot": slot(n, port)});
+        (1..=ANTENNAS).map(antenna).collect()
+    };
+    let device = |n: usize| json!({"facility": FACILITY, "id": format!("reader-{n}"), "name": "Reader", "profile": "bench", "antennas": antennas(n)});
+    let ports = (0..args.readers).flat_map(|n| (1..=ANTENNAS).map(move |port| (n, port)));
     let layout = json!({
         "facilities": [{"id": FACILITY, "name": "Bench"}],
+        "zones": (0..args.readers).map(|n| json!({"facility": FACILITY, "id": format!("zone-{n}"), "name": "Zone"})).collect::<Vec<_>>(),
+        "shelves": [{"facility": FACILITY, "id": "shelf", "name": "Shelf"}],
+        "slots": ports.map(|(n, port)| json!({"facility": FACILITY, "id": slot(n, port), "shelf": "shelf"})).collect::<Vec<_>>(),
         "devices": (0..args.readers).map(device).collect::<Vec<_>>(),
     });
     client.post("/import", &layout, None)?;
@@ -100,13 +171,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let hub_us = (process::cpu_us(hub.pid(), false) - cpu) as f64;
     let after = states(&hub)?;
     let grown = |field: &str| sum(&after, field) - sum(&before, field);
+    // What the journal has must be folded and committed as fast as it comes.
+    let (clock, delivered) = (WallClock::start(), sum(&after, "delivered"));
+    let behind = folded(&hub)?.1;
+    while folded(&hub)?.0 < delivered {
+        if clock.elapsed_us() > FOLD_WAIT.as_micros() as u64 {
+            bail!("{} of {delivered} frames were committed", folded(&hub)?.0);
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let caught_up_s = clock.elapsed_us() as f64 / 1e6;
     let result = json!({
-        "bench": "readers",
+        "bench": args.bench,
         "readers": args.readers,
         "reads_per_s": grown("reads") as f64 * 1e6 / took_us,
         "wanted_per_s": args.readers as f64 * args.rate,
         "frames_per_s": grown("delivered") as f64 * 1e6 / took_us,
         "hub_cpu_percent_of_two_cores": hub_us * 50.0 / took_us,
+        "unfolded_bytes": behind,
+        "committed_after_s": caught_up_s,
         "lost": sum(&after, "lost"),
         "timeouts": sum(&after, "timeouts"),
         "connects": after.iter().filter_map(|state| state["connects"].as_u64()).sum::<u64>(),
