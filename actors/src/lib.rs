@@ -11,6 +11,7 @@ pub mod bus;
 pub mod guardian;
 pub mod journal;
 pub mod ports;
+pub mod serial;
 pub mod snapshot;
 pub mod stock;
 pub mod store;

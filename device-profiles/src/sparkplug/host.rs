@@ -21,10 +21,7 @@
 //!
 //! State here may be lost: after a restart of the hub every node is unborn, and is asked.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     HISTORY, METRICS, STATE, Topic,

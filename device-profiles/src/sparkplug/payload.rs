@@ -181,10 +181,8 @@ impl Payload {
                 }
                 (2, Field::Bytes(bytes)) => payload.metrics.push(Metric::decode(bytes)?),
                 // Its uuid, its body, and what others add.
-                (
-                    _,
-                    Field::Number(_) | Field::Fixed32(_) | Field::Fixed64(_) | Field::Bytes(_),
-                ) => {}
+                (_, Field::Number(_) | Field::Fixed32(_) | Field::Fixed64(_) | Field::Bytes(_)) => {
+                }
             }
         }
         Ok(payload)
@@ -260,10 +258,8 @@ impl Metric {
                 (15, Field::Bytes(bytes)) => metric.content = Content::Text(text(bytes)?),
                 (16..=19, Field::Bytes(_)) => metric.content = Content::Other,
                 // Transient or not, metadata, properties, and what others add.
-                (
-                    _,
-                    Field::Number(_) | Field::Fixed32(_) | Field::Fixed64(_) | Field::Bytes(_),
-                ) => {}
+                (_, Field::Number(_) | Field::Fixed32(_) | Field::Fixed64(_) | Field::Bytes(_)) => {
+                }
             }
         }
         Ok(metric)
@@ -369,7 +365,8 @@ mod tests {
         let many = [0x12, 0].repeat(METRICS_MAX + 1);
         assert_eq!(Payload::decode(&many), Err(BadPayload::Metrics));
         // What is not known is skipped: a field 100 of each form.
-        let unknown = [0xA0, 6, 1, 0xA2, 6, 1, 0, 0xA5, 6, 0, 0, 0, 0, 0xA1, 6, 0, 0, 0, 0, 0, 0, 0, 0];
+        let unknown =
+            [0xA0, 6, 1, 0xA2, 6, 1, 0, 0xA5, 6, 0, 0, 0, 0, 0xA1, 6, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(Payload::decode(&unknown), Ok(Payload::default()));
     }
 }

@@ -79,7 +79,10 @@ pub(super) fn field<'n, 'a>(root: &'n Node<'a>, pointer: &Pointer) -> Option<&'n
     root.at(pointer).filter(|node| !matches!(node, Node::Null))
 }
 
-pub(super) fn need<'n, 'a>(root: &'n Node<'a>, pointer: &Pointer) -> Result<&'n Node<'a>, DecodeReject> {
+pub(super) fn need<'n, 'a>(
+    root: &'n Node<'a>,
+    pointer: &Pointer,
+) -> Result<&'n Node<'a>, DecodeReject> {
     field(root, pointer).ok_or_else(|| DecodeReject::Missing(pointer.as_str().to_owned()))
 }
 
