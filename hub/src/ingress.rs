@@ -136,7 +136,7 @@ impl HubIngress {
 }
 
 impl HubIngress {
-    /// Takes a register image that a bus read. What cannot be taken is dropped: the next poll tells the level.
+    /// Takes a frame that came over a bus or line. What cannot be taken is the actor's to drop or to offer again.
     pub fn polled(&self, device: &Device, stream: &str, image: Vec<u8>) -> Delivered {
         if device.is_revoked() {
             return Delivered::Refused;

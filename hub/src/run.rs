@@ -510,6 +510,7 @@ fn reconcilers(
         let d = d.clone();
         async move {
             d.credentials_changed().await;
+            d.buses.write_down(&d.store).await.map_err(|e| e.to_string())?;
             d.directory.flush_seen(&d.store).await.map_err(|e| e.to_string())
         }
     }));

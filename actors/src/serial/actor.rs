@@ -2,8 +2,8 @@
 //!
 //! A life of it serves one configuration. A module is told to make rounds of inventory, and told so again when it is silent: it
 //! may have been switched off and on, or be at the end of its rounds. What comes is gathered for [`GATHER_MS`], so that a module
-//! that hears hundreds of tags a second does not fill the journal with as many entries. Rounds that found nothing are told once in
-//! [`QUIET_MS`]: they are the sign that the module listens.
+//! that hears hundreds of tags a second does not fill the journal with as many entries. Rounds that found nothing are left out,
+//! but for one in [`QUIET_MS`] when nothing else comes: they are the sign that the module listens.
 
 use std::{
     path::Path,
@@ -223,11 +223,28 @@ impl Module {
         let Some(last) = frames.last() else { return };
         self.marks = last.marks;
         self.silent_at = now + Duration::from_millis(SILENT_MS);
-        let found_nothing = frames.iter().all(|frame| frame.failure() == Some(NO_TAG));
-        if found_nothing && (now < self.quiet_until || self.gather_until.is_some()) {
-            return;
+        // Of rounds that found nothing one is kept, and that only where nothing else says that the module listens.
+        let (nothing, telling): (Vec<r200::Frame<'_>>, Vec<r200::Frame<'_>>) =
+            frames.iter().copied().partition(|frame| frame.failure() == Some(NO_TAG));
+        for frame in &telling {
+            self.gathered.extend(r200::frame(
+                frame.marks,
+                frame.kind,
+                frame.command,
+                frame.parameters,
+            ));
         }
-        self.gathered.extend_from_slice(&whole);
+        if let ([], Some(frame)) = (&telling[..], nothing.first()) {
+            if now < self.quiet_until || self.gather_until.is_some() {
+                return;
+            }
+            self.gathered.extend(r200::frame(
+                frame.marks,
+                frame.kind,
+                frame.command,
+                frame.parameters,
+            ));
+        }
         self.gather_until.get_or_insert(now + Duration::from_millis(GATHER_MS));
     }
 

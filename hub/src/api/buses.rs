@@ -27,7 +27,8 @@ pub struct NewBus {
     id: String,
     /// Its facility.
     facility: String,
-    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT` or `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`.
+    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT`, `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`, or, of a
+    /// reader or scanner, `serial:///dev/serial/by-id/NAME?baud=115200`.
     address: String,
 }
 
@@ -210,22 +211,37 @@ pub async fn put_unit(api: web::Data<Api>, path: web::Path<String>, body: Json<P
     let Some(device) = api.desk.directory.device(&path) else {
         return Err(Problem::not_found("device", &path));
     };
-    if device.profile.modbus.is_none() {
-        let detail = format!(
-            "Device {} has profile {}, which has no register map. Enrol it with a Modbus profile.",
-            device.id, device.profile.name
-        );
-        return Err(Problem::new(StatusCode::CONFLICT, "not_modbus", detail));
-    }
     let place = body.0;
     let bus = found(&api, &place.bus).await?;
     let address: BusAddress =
         bus.address.parse().map_err(|_| Problem::internal("a bus with a bad address"))?;
-    if !matches!(address, BusAddress::Tcp(_)) && !(1..=247).contains(&place.unit) {
-        return Err(Problem::invalid(
-            "unit",
-            "A unit on a serial line has an address from 1 to 247.",
-        ));
+    if !address.speaks(device.profile.codec) {
+        let (kind, wanted) = match &address {
+            BusAddress::Line(..) => ("line of a reader or scanner", "serial-rfid or scanner"),
+            BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => {
+                ("Modbus bus", "modbus")
+            }
+        };
+        let detail = format!(
+            "Device {} has profile {} of codec: {}, and bus {} is a {kind}. Enrol it with a profile of codec: {wanted}.",
+            device.id,
+            device.profile.name,
+            device.profile.codec.as_str(),
+            place.bus
+        );
+        // The code is older than the other kinds of buses.
+        let code =
+            if matches!(address, BusAddress::Line(..)) { "not_serial" } else { "not_modbus" };
+        return Err(Problem::new(StatusCode::CONFLICT, code, detail));
+    }
+    let units = match &address {
+        BusAddress::Tcp(_) => 0..=255,
+        BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => 1..=247,
+        BusAddress::Line(..) => 1..=1,
+    };
+    if !units.contains(&place.unit) {
+        let detail = "A unit on a serial line has an address from 1 to 247; a reader or scanner has its line to itself, and is unit 1.";
+        return Err(Problem::invalid("unit", detail));
     }
     match api.desk.store.place_unit(device.id.as_str(), &place).await? {
         Placed::Done => {}

@@ -47,7 +47,8 @@ pub async fn post(
     }
     let rates = api.desk.endpoint.registry.rates_of(device.id.as_str());
     let now = Instant::now();
-    let paid = rates.publishes.take(1, now).and_then(|()| rates.bytes.take(frame.len() as u64, now));
+    let paid =
+        rates.publishes.take(1, now).and_then(|()| rates.bytes.take(frame.len() as u64, now));
     if let Err(wait) = paid {
         let detail = "The device sends more than the hub takes from one. Send less often, or more in one frame.";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_fast", detail)
@@ -63,10 +64,16 @@ pub async fn post(
         Ok(()) => {}
         Err(PublishRefusal::Quota) => {
             ingress.refusals.count(device.id.as_str(), Refused::Quota);
-            return busy("storage_full", "The hub's disk is too full for it. Nothing was recorded; send it again.");
+            return busy(
+                "storage_full",
+                "The hub's disk is too full for it. Nothing was recorded; send it again.",
+            );
         }
         Err(PublishRefusal::QueueFull) => {
-            return busy("journal_busy", "The journal cannot take more at the moment. Nothing was recorded; send it again.");
+            return busy(
+                "journal_busy",
+                "The journal cannot take more at the moment. Nothing was recorded; send it again.",
+            );
         }
         Err(PublishRefusal::Unavailable | PublishRefusal::NotAuthorised) => {
             return busy("stopping", "The hub is stopping. Nothing was recorded; send it again.");
@@ -75,6 +82,8 @@ pub async fn post(
     // The sender is dropped without a word only where the journal ends; what became of the frame is not known then.
     match told.await {
         Ok(_) => Ok(HttpResponse::NoContent().finish()),
-        Err(_) => busy("stopping", "The hub is stopping. The frame may not be recorded; send it again."),
+        Err(_) => {
+            busy("stopping", "The hub is stopping. The frame may not be recorded; send it again.")
+        }
     }
 }

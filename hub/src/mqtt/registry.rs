@@ -317,9 +317,9 @@ impl Registry {
         }
         due.extend(state.wills.extract_if(|_, w| w.due_at <= now).map(|(_, w)| w.will));
         state.retained.sweep(now);
-        state.devices.retain(|_, d| {
-            !d.clients.is_empty() || d.generation_min > 0 || !d.rates.is_idle(now)
-        });
+        state
+            .devices
+            .retain(|_, d| !d.clients.is_empty() || d.generation_min > 0 || !d.rates.is_idle(now));
         due
     }
 

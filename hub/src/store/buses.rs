@@ -15,7 +15,8 @@ pub struct Bus {
     pub id: String,
     /// Its facility.
     pub facility: String,
-    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT` or `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`.
+    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT`, `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`, or, of a
+    /// reader or scanner, `serial:///dev/serial/by-id/NAME?baud=115200`.
     pub address: String,
     /// When it was added.
     pub created_at: When,
