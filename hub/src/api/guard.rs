@@ -136,7 +136,10 @@ fn identify(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
 /// Finds out whether the device that the path names calls, and leaves it with the request. What it presents is the secret it
 /// would present as its MQTT password: as `Basic DEVICE:SECRET`, which is all that some readers can, or as `Bearer SECRET`.
 fn identify_device(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
-    let named = request.match_info().get("device").unwrap_or_default();
+    // The router has not looked at the path yet. What is escaped in it names nobody: no id needs that.
+    let pattern = request.match_pattern().unwrap_or_default();
+    let mut levels = pattern.split('/').zip(request.path().split('/'));
+    let named = levels.find(|(level, _)| *level == "{device}").map_or("", |(_, named)| named);
     let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(header) = header else {
         let detail = "This needs the device's secret. Send `Authorization: Basic`, with the device's id and its secret.";
