@@ -1,5 +1,11 @@
 //! The Sparkplug host: births, deaths, order, losses, and when a node is asked to be born again.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "a test may panic"
+)]
 
 use device_profiles::{
     Measurement, Profile, Value, decode,
@@ -172,6 +178,10 @@ fn a_death_ends_only_its_own_session() {
     assert_eq!(plant.host.count(), (0, 1));
     let told = plant.send("NDATA", "", &data(3));
     assert_eq!(told.why, Some(Why::BeforeBirth));
+    // Where there is a next session, this one is over; and its birth, however soon, is one.
+    let mut plant = Plant::born();
+    assert_eq!(shown(&plant.send("NDEATH", "", &death(8))), ["state NDEATH online=false"]);
+    assert_eq!(plant.send("NBIRTH", "", &birth(8)).why, None);
 }
 
 #[test]

@@ -176,16 +176,10 @@ fn serial(raw: &[u8]) -> u64 {
 
 fn sparkplug(raw: &[u8]) -> u64 {
     let parsed = Payload::decode(raw);
-    if let Ok(payload) = &parsed
-        // NaN is not equal to itself.
-        && payload == payload
-    {
+    if let Ok(payload) = &parsed {
         let written = payload.encode();
-        assert_eq!(
-            Payload::decode(&written).as_ref(),
-            Ok(&plain(payload)),
-            "written and read alike"
-        );
+        // Compared as written, for NaN is not equal to itself.
+        assert_eq!(Payload::decode(&written).map(|payload| payload.encode()), Ok(written));
     }
     // A session of messages: a byte says which, two how long, then the payload.
     let topics = [
@@ -222,17 +216,6 @@ fn sparkplug(raw: &[u8]) -> u64 {
         marks.len().min(20),
         marks.last().copied(),
     ))
-}
-
-/// A payload without what is read and not written.
-fn plain(payload: &Payload) -> Payload {
-    let mut plain = payload.clone();
-    for metric in &mut plain.metrics {
-        if matches!(metric.content, device_profiles::sparkplug::Content::Other) {
-            metric.content = device_profiles::sparkplug::Content::None;
-        }
-    }
-    plain
 }
 
 fn profile(raw: &[u8]) -> u64 {

@@ -71,7 +71,7 @@ impl Node {
         let stream = TcpStream::connect(running.hub.mqtt.unwrap()).await.unwrap();
         let mut node = Self(stream, VecDeque::new());
         // User, password, will with QoS 1, clean session.
-        let mut body = [text("MQTT"), vec![4, 0b1100_1110, 0, 60], text("edge")].concat();
+        let mut body = [text("MQTT"), vec![4, 0b1100_1110, 0, 60], text("G:E")].concat();
         body.extend([text("spBv1.0/G/NDEATH/E"), bytes(&death(bd_seq))].concat());
         body.extend([text("G:E"), text(secret)].concat());
         node.send(0x10, &body).await;

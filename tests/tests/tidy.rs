@@ -115,7 +115,9 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
 
 #[test]
 fn every_module_says_what_it_is() {
-    for dir in ["device-profiles/src", "actors", "hub/src", "simulator/src", "xtask/src", "tests", "fuzz"] {
+    for dir in
+        ["device-profiles/src", "actors", "hub/src", "simulator/src", "xtask/src", "tests", "fuzz"]
+    {
         for file in sources(&root().join(dir)) {
             let text = std::fs::read_to_string(&file).unwrap();
             assert!(text.starts_with("//!"), "{} has no module comment", file.display());

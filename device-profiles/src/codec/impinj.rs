@@ -37,7 +37,13 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
     for value in Node::parse_all(raw)? {
         match &value {
             Node::Array(events) => events.iter().try_for_each(|one| event(one, &mut found))?,
-            one => event(one, &mut found)?,
+            one @ (Node::Null
+            | Node::Bool(_)
+            | Node::Int(_)
+            | Node::Big(_)
+            | Node::Float(_)
+            | Node::Str(_)
+            | Node::Object(_)) => event(one, &mut found)?,
         }
     }
     let device_us = found.newest();

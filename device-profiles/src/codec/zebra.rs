@@ -37,7 +37,13 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
     for value in &values {
         match value {
             Node::Array(events) => events.iter().try_for_each(|one| frame.event(one))?,
-            one => frame.event(one)?,
+            one @ (Node::Null
+            | Node::Bool(_)
+            | Node::Int(_)
+            | Node::Big(_)
+            | Node::Float(_)
+            | Node::Str(_)
+            | Node::Object(_)) => frame.event(one)?,
         }
     }
     frame.number()?;

@@ -9,7 +9,8 @@
 //! ```
 //! Rules of the specification and of the field that are kept here:
 //!
-//! - A death has the number of the session it ends (bdSeq). One of another session came late and ends nothing.
+//! - A death has the number of the session it ends (bdSeq). One of another session came late and ends nothing. That of the next
+//!   one does: where there is a next session this one is over, and pysparkplug says goodbye with the number of the next.
 //! - A birth that comes right after the death of the same session was overtaken by it: it is let go, and the node is asked to be
 //!   born again once that is over.
 //! - The birth of a node ends the birth of its devices; their death comes with its death.
@@ -274,11 +275,13 @@ impl Node {
 
     fn node_death(&mut self, now_ms: i64, topic: &Topic<'_>, payload: &Payload, told: &mut Told) {
         let bd_seq = payload.bd_seq();
-        if self.born.is_some() && bd_seq != self.bd_seq {
+        let next = self.bd_seq.map(|bd_seq| bd_seq.wrapping_add(1) % 256);
+        if self.born.is_some() && bd_seq != self.bd_seq && (bd_seq.is_none() || bd_seq != next) {
             told.why = Some(Why::StaleDeath);
             return;
         }
-        self.died = bd_seq.map(|bd_seq| (bd_seq, now_ms));
+        let ended = if self.born.is_some() { self.bd_seq } else { bd_seq };
+        self.died = ended.map(|bd_seq| (bd_seq, now_ms));
         self.born = None;
         self.missing.clear();
         told.online(topic, payload, false);
