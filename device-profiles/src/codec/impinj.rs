@@ -34,8 +34,12 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
         return Ok(Reading { seq: None, boot: None, device_us: None, measurements });
     }
     let mut found = Gathered::default();
-    for value in Node::parse_all(raw)? {
-        match &value {
+    let values = Node::parse_all(raw)?;
+    if values.is_empty() {
+        return Err(DecodeReject::Empty);
+    }
+    for value in &values {
+        match value {
             Node::Array(events) => events.iter().try_for_each(|one| event(one, &mut found))?,
             one @ (Node::Null
             | Node::Bool(_)
