@@ -12,6 +12,7 @@ pub mod guardian;
 pub mod journal;
 pub mod ports;
 pub mod reader;
+pub mod serial;
 pub mod snapshot;
 pub mod stock;
 pub mod store;

@@ -27,6 +27,7 @@ pub mod refusals;
 pub mod replay;
 pub mod run;
 pub mod series;
+pub mod sparkplug;
 pub mod store;
 pub mod tap;
 pub mod tls;

@@ -65,6 +65,8 @@ const LOOK_MS: u64 = 1_000;
 const HOUSEKEEPING_S: u64 = 10;
 /// Period of the look at certificates, in seconds.
 const CERTIFICATES_S: u64 = 1;
+/// Period of the Sparkplug host's own rounds, in milliseconds.
+const SPARKPLUG_MS: u64 = 250;
 /// Period of making and dropping partitions, in seconds.
 const PARTITIONS_S: u64 = 3_600;
 /// A series cursor that shows no life for so long is stalled, in seconds: a write may take as long as the store may.
@@ -192,7 +194,7 @@ async fn start_on(
         None => Arc::clone(&core) as Arc<_>,
     };
     let desk = Desk {
-        downlink: Arc::new(Downlink::new(way)),
+        downlink: Arc::new(Downlink::new(Arc::clone(&way))),
         store,
         series,
         journal: journal.clone(),
@@ -215,6 +217,7 @@ async fn start_on(
         config,
         server.is_some().then(|| data_dir.path().to_owned()),
         &snapshots,
+        &way,
         &rng,
     );
     watch.children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
@@ -473,9 +476,18 @@ fn reconcilers(
     config: &Config,
     private: Option<std::path::PathBuf>,
     snapshots: &SnapshotFiles,
+    way: &Arc<dyn Way>,
     rng: &Arc<dyn Rng>,
 ) -> Vec<Arc<Status>> {
     let mut children = Vec::new();
+    let (ingress, way) = (Arc::clone(&desk.watch.ingress), Arc::clone(way));
+    children.push(every("sparkplug", Duration::from_millis(SPARKPLUG_MS), rng, move || {
+        let (ingress, way) = (Arc::clone(&ingress), Arc::clone(&way));
+        async move {
+            ingress.sparkplug_round(&*way);
+            Ok(())
+        }
+    }));
     let (d, limits) = (desk.clone(), config.journal.clone());
     children.push(every("look", Duration::from_millis(LOOK_MS), rng, move || {
         let (d, limits, private) = (d.clone(), limits.clone(), private.clone());
@@ -519,6 +531,7 @@ fn reconcilers(
         let d = d.clone();
         async move {
             d.credentials_changed().await;
+            d.buses.write_down(&d.store).await.map_err(|e| e.to_string())?;
             d.directory.flush_seen(&d.store).await.map_err(|e| e.to_string())
         }
     }));

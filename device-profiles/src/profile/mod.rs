@@ -6,8 +6,9 @@
 //! split, so that decoding does no parsing of its own. `docs/specs/profile.md` is the schema for people.
 //!
 //! Codecs: `json`, one JSON value a frame; `raw`, one plain number, word, line or code a frame; `modbus`, the registers a bus
-//! actor read (see [`crate::modbus`]); `llrp`, messages of an RFID reader (see [`crate::llrp`]). All give the same
-//! measurements, so nothing behind the codec knows where a mass or a tag came from.
+//! actor read (see [`crate::modbus`]); `llrp`, `impinj`, `zebra` and `serial-rfid`, what readers of tags say; `scanner`, a line
+//! of a serial scanner and what its operator was doing; `sparkplug`, the metrics of a Sparkplug node (see
+//! [`crate::sparkplug`]). All give the same measurements, so nothing behind the codec knows where a mass came from.
 
 mod error;
 mod llrp;
@@ -40,7 +41,7 @@ pub use plain::{CodeMap, Line, LinePart, PlainType, PlainValue, ScaleState};
 pub use stream::{
     Kind, Poll, RegisterMap, ScanMap, ScanPaths, StockMap, Stream, ValueField, ValuesMap,
 };
-pub use tags::{PATIENCE_MS_MAX, TagsMap};
+pub use tags::{PATIENCE_MS_MAX, RSSI_SCALE_MAX, TagEncoding, TagFields, TagsMap};
 pub use weight::{CellMap, LineMap, MassUnit, ScaleMap, WeightCells, WeightMap};
 
 /// The text of the profile every device has unless it names another.
@@ -156,7 +157,7 @@ pub struct Profile {
 
 /// Byte format of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Codec {
     /// One JSON value a frame.
     Json,
@@ -166,6 +167,16 @@ pub enum Codec {
     Modbus,
     /// Messages of an RFID reader that speaks LLRP.
     Llrp,
+    /// Events of an Impinj reader with the IoT device interface.
+    Impinj,
+    /// Events of a Zebra reader with the IoT Connector, or of an RFD40 or RFD90.
+    Zebra,
+    /// Frames of an RFID module on a serial line.
+    SerialRfid,
+    /// A line of a serial scanner and what its operator was doing.
+    Scanner,
+    /// Metrics of a Sparkplug B node or of a device behind it, written as JSON by the host.
+    Sparkplug,
 }
 
 impl Codec {
@@ -176,11 +187,43 @@ impl Codec {
             Self::Raw => "raw",
             Self::Modbus => "modbus",
             Self::Llrp => "llrp",
+            Self::Impinj => "impinj",
+            Self::Zebra => "zebra",
+            Self::SerialRfid => "serial-rfid",
+            Self::Scanner => "scanner",
+            Self::Sparkplug => "sparkplug",
+        }
+    }
+
+    /// Its frames are JSON that the field maps of a profile are applied to.
+    pub fn reads_json(self) -> bool {
+        match self {
+            Self::Json | Self::Sparkplug => true,
+            Self::Raw
+            | Self::Modbus
+            | Self::Llrp
+            | Self::Impinj
+            | Self::Zebra
+            | Self::SerialRfid
+            | Self::Scanner => false,
+        }
+    }
+
+    /// Why a device of it can have no foreign topics; `None` = it can.
+    fn no_topics(self) -> Option<&'static str> {
+        match self {
+            Self::Json | Self::Raw | Self::Impinj | Self::Zebra => None,
+            Self::Modbus | Self::Llrp | Self::SerialRfid | Self::Scanner => {
+                Some("the hub connects to such a device itself, so it has no topics")
+            }
+            Self::Sparkplug => {
+                Some("the topics of Sparkplug are those of its specification; leave topics out")
+            }
         }
     }
 }
 
-/// Where the envelope fields are, for codec `json`.
+/// Where the envelope fields are, for codecs `json` and `sparkplug`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Envelope {
@@ -300,8 +343,8 @@ impl Profile {
     }
 
     fn check_topic(&self, text: TopicText) -> Result<TopicPattern, ProfileError> {
-        if matches!(self.codec, Codec::Modbus | Codec::Llrp) {
-            return Err(invalid("the hub connects to such a device itself, so it has no topics"));
+        if let Some(why) = self.codec.no_topics() {
+            return Err(invalid(why));
         }
         if self.topics.len() == TOPICS_MAX {
             return Err(invalid(format!("more than {TOPICS_MAX} topics")));
@@ -328,8 +371,8 @@ impl Profile {
 }
 
 fn check_envelope(codec: Codec, envelope: &Envelope) -> Result<(), ProfileError> {
-    if codec != Codec::Json {
-        return Err(invalid("only codec: json has an envelope"));
+    if !codec.reads_json() {
+        return Err(invalid("only codec: json and codec: sparkplug have an envelope"));
     }
     if envelope.seq_default.is_some() && envelope.seq.is_none() {
         return Err(invalid("seq_default needs seq"));

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     buses::Running,
+    directory,
     readers::READER_UNIT,
     store::buses::{Bus, Place, Placed},
 };
@@ -33,7 +34,8 @@ pub struct NewBus {
     /// Its facility.
     facility: String,
     /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT` or `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`;
-    /// `llrp://HOST` or `llrps://HOST` for an RFID reader.
+    /// `llrp://HOST` or `llrps://HOST` for an RFID reader, `serial:///dev/serial/by-id/NAME?baud=115200` for a serial reader or
+    /// scanner.
     address: String,
 }
 
@@ -240,6 +242,53 @@ pub async fn delete(api: web::Data<Api>, path: web::Path<String>) -> Answer {
     Ok(HttpResponse::NoContent().finish())
 }
 
+/// A device fits on a bus: its profile is of the bus's kind, and its unit one that can be there.
+fn check_kind(bus: &Bus, device: &directory::Device, unit: u8) -> Result<(), Problem> {
+    if ReaderAddress::is_one(&bus.address) {
+        if device.profile.llrp.is_none() {
+            let detail = format!(
+                "Device {} has profile {}, which does not speak LLRP, and bus {} is an RFID reader. Enrol it with an LLRP profile.",
+                device.id, device.profile.name, bus.id
+            );
+            return Err(Problem::new(StatusCode::CONFLICT, "not_llrp", detail));
+        }
+        if unit != READER_UNIT {
+            return Err(Problem::invalid("unit", "An RFID reader has one unit, number 1."));
+        }
+        return Ok(());
+    }
+    let address: BusAddress =
+        bus.address.parse().map_err(|_| Problem::internal("a bus with a bad address"))?;
+    if !address.speaks(device.profile.codec) {
+        let (kind, wanted, code) = match &address {
+            BusAddress::Line(..) => {
+                ("line of a reader or scanner", "serial-rfid or scanner", "not_serial")
+            }
+            BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => {
+                ("Modbus bus", "modbus", "not_modbus")
+            }
+        };
+        let detail = format!(
+            "Device {} has profile {} of codec: {}, and bus {} is a {kind}. Enrol it with a profile of codec: {wanted}.",
+            device.id,
+            device.profile.name,
+            device.profile.codec.as_str(),
+            bus.id
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, code, detail));
+    }
+    let units = match &address {
+        BusAddress::Tcp(_) => 0..=255,
+        BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => 1..=247,
+        BusAddress::Line(..) => 1..=1,
+    };
+    if !units.contains(&unit) {
+        let detail = "A unit on a serial line has an address from 1 to 247; a reader or scanner has its line to itself, and is unit 1.";
+        return Err(Problem::invalid("unit", detail));
+    }
+    Ok(())
+}
+
 /// Puts a device on a bus. Its profile must have a register map; on an RFID reader it must speak LLRP, and is unit 1.
 #[utoipa::path(put, path = "/api/v1/devices/{device}/bus", tag = "buses", params(("device" = String, Path)), request_body = Place, responses((status = 200, body = Place)))]
 pub async fn put_unit(api: web::Data<Api>, path: web::Path<String>, body: Json<Place>) -> Answer {
@@ -248,35 +297,7 @@ pub async fn put_unit(api: web::Data<Api>, path: web::Path<String>, body: Json<P
     };
     let place = body.0;
     let bus = found(&api, &place.bus).await?;
-    let is_reader = ReaderAddress::is_one(&bus.address);
-    if is_reader && device.profile.llrp.is_none() {
-        let detail = format!(
-            "Device {} has profile {}, which does not speak LLRP, and bus {} is an RFID reader. Enrol it with an LLRP profile.",
-            device.id, device.profile.name, bus.id
-        );
-        return Err(Problem::new(StatusCode::CONFLICT, "not_llrp", detail));
-    }
-    if !is_reader && device.profile.modbus.is_none() {
-        let detail = format!(
-            "Device {} has profile {}, which has no register map. Enrol it with a Modbus profile.",
-            device.id, device.profile.name
-        );
-        return Err(Problem::new(StatusCode::CONFLICT, "not_modbus", detail));
-    }
-    if is_reader {
-        if place.unit != READER_UNIT {
-            return Err(Problem::invalid("unit", "An RFID reader has one unit, number 1."));
-        }
-    } else {
-        let address: BusAddress =
-            bus.address.parse().map_err(|_| Problem::internal("a bus with a bad address"))?;
-        if !matches!(address, BusAddress::Tcp(_)) && !(1..=247).contains(&place.unit) {
-            return Err(Problem::invalid(
-                "unit",
-                "A unit on a serial line has an address from 1 to 247.",
-            ));
-        }
-    }
+    check_kind(&bus, &device, place.unit)?;
     match api.desk.store.place_unit(device.id.as_str(), &place).await? {
         Placed::Done => {}
         Placed::NoBus => return Err(Problem::not_found("bus", &place.bus)),

@@ -146,7 +146,7 @@ async fn scan_all(
 
 fn unreachable_line(address: &BusAddress, error: &CallError) -> anyhow::Error {
     let advice = match address {
-        BusAddress::Rtu(path, _) => format!(
+        BusAddress::Rtu(path, _) | BusAddress::Line(path, _) => format!(
             "Look whether {path} is there, whether you may read and write it, and whether another program has it open"
         ),
         BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) => {
@@ -210,11 +210,14 @@ fn is_same_line(a: &BusAddress, b: &BusAddress) -> bool {
     let place = |address: &BusAddress| -> Option<String> {
         match address {
             BusAddress::Tcp(place) | BusAddress::RtuOverTcp(place, _) => Some(place.clone()),
-            BusAddress::Rtu(..) => None,
+            BusAddress::Rtu(..) | BusAddress::Line(..) => None,
         }
     };
     match (a, b) {
-        (BusAddress::Rtu(a, _), BusAddress::Rtu(b, _)) => {
+        (
+            BusAddress::Rtu(a, _) | BusAddress::Line(a, _),
+            BusAddress::Rtu(b, _) | BusAddress::Line(b, _),
+        ) => {
             let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
             a == b || real(a) == real(b)
         }
