@@ -263,6 +263,24 @@ fn neighbours_that_hear_a_tag_do_not_move_it() {
     assert!(ours.right_place_in_zone >= 0.99, "{}", ours.right_place_in_zone);
 }
 
+#[test]
+fn who_hears_whose_tags_is_learned() {
+    let scenario = Scenario::builtin("neighbours").unwrap();
+    let world = Arc::new(World::new(&scenario).unwrap());
+    let mut folded = Folded::new(&world, None);
+    folded.run(&world, Model::Epochs);
+    let of = |home: u16, other: u16| {
+        let mut pairs = folded.state.confusions();
+        pairs.find(|pair| (pair.home.1, pair.other.1) == (home, other)).unwrap()
+    };
+    // Row 2 is read in 60 %, and by the antenna of row 3 in 40 % of the epochs; row 4 by that of row 3 in 20 %.
+    let (often, seldom) = (of(2, 3), of(4, 3));
+    assert!((1.2..2.2).contains(&often.ratio), "{often:?}");
+    assert!(seldom.ratio > often.ratio, "{seldom:?}");
+    // A neighbour hears 3 to 9 dB less.
+    assert!((-900.0..-400.0).contains(&often.weaker_cdb), "{often:?}");
+}
+
 /// Every scenario under both physics. The second one resembles no filter: nothing but plausibility is asserted of it, and the
 /// figures are printed and told in `docs/specs/rfid.md`.
 #[test]

@@ -52,7 +52,7 @@ pub use entry::{
     Body, ChannelSpec, Command, CommandEntry, DeviceSpec, Entry, Frame, HubTime, LineSpec, Master,
     MasterEntry, Position, Principal, SkuSpec, SlotSpec, Source,
 };
-pub use rfid::{AntennaSpec, How, Mobility, Personality, TagNow, Whereabouts, ZoneSpec};
+pub use rfid::{AntennaSpec, Confusion, How, Mobility, Personality, TagNow, Whereabouts, ZoneSpec};
 pub use slot::Level;
 pub use snapshot::RestoreError;
 pub use state::State;

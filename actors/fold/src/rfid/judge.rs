@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use device_profiles::{
-    FacilityId, ReaderEvent, Sku, SlotId, Tag, TagRead, Units, ZoneId,
+    DeviceId, FacilityId, ReaderEvent, Sku, SlotId, Tag, TagRead, Units, ZoneId,
     epc::{Epc, Tag as Written},
 };
 
@@ -61,6 +61,21 @@ pub struct TagNow {
     pub sku: Option<Sku>,
     /// How likely it is present, by what was known when it was looked at last.
     pub probability: f64,
+}
+
+/// How often and how strongly one antenna hears the tags of another, as learned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confusion {
+    /// Reader and port of the antenna at which the tags are.
+    pub home: (DeviceId, u16),
+    /// Reader and port of the antenna that hears them, too.
+    pub other: (DeviceId, u16),
+    /// Reads by the first for each read by the second.
+    pub ratio: f64,
+    /// How much weaker the second hears them, in 1/100 dB.
+    pub weaker_cdb: f64,
+    /// Signals that are usual for the two, in 1/100 dBm.
+    pub usual_cdbm: (f64, f64),
 }
 
 /// GTIN of the goods a tag is on.
@@ -485,6 +500,17 @@ impl State {
     /// Every tag that is or was here of late, in a fixed order.
     pub fn tags(&self) -> impl Iterator<Item = TagNow> {
         self.rfid.tags.iter().filter_map(|(key, state)| self.tag_now(key, state))
+    }
+
+    /// Pairs of antennas that hear each other's tags: what a manager may set apart.
+    pub fn confusions(&self) -> impl Iterator<Item = Confusion> {
+        self.rfid.readers.pairs().map(|(home, other, ratio, weaker)| Confusion {
+            home: (home.device.clone(), home.port),
+            other: (other.device.clone(), other.port),
+            ratio,
+            weaker_cdb: f64::from(weaker),
+            usual_cdbm: (f64::from(home.usual_cdbm()), f64::from(other.usual_cdbm())),
+        })
     }
 
     /// How many tags are known, strays included.

@@ -28,7 +28,7 @@ use device_profiles::{DeviceId, Sku, SlotId, Tag, TagRead, ZoneId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use judge::Batch;
-pub use judge::TagNow;
+pub use judge::{Confusion, TagNow};
 pub use presence::EPOCH_US;
 pub use reader::AntennaSpec;
 pub(crate) use reader::{AntennaNo, NOWHERE, Readers};
