@@ -1,8 +1,8 @@
 //! Every tag of a facility, and when each is to be looked at next.
 //!
-//! Tags lie in copy-on-write buckets, so that a snapshot of a million of them costs the fold a clone of reference counts. The
-//! calendar is made of the tags' own due times: it is not part of a snapshot, and what it holds of the past (a tag that is due
-//! earlier or later than it once was) is passed over.
+//! Tags lie in copy-on-write buckets, so that a snapshot of a million of them costs the fold a clone of reference counts. A
+//! bucket is a sorted vector that grows by an eighth: a tree would leave a third of its room empty, and room is what a million
+//! tags are short of. The calendar is made of the tags' own due times and is not part of a snapshot.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,12 +12,16 @@ use std::{
 use super::tag::{Key, TagState};
 use crate::entry::HubTime;
 
-/// Buckets of tags. A power of two; with a million tags each holds a thousand.
-pub(crate) const TAG_BUCKETS: usize = 1_024;
+/// Buckets of tags. A power of two; with a million tags each holds some 250, so that a new one moves few.
+pub(crate) const TAG_BUCKETS: usize = 4_096;
 /// Grain of the calendar, in microseconds.
 const GRAIN_US: i64 = 250_000;
 
-type Bucket = BTreeMap<Key, TagState>;
+type Bucket = Vec<(Key, TagState)>;
+
+fn find(bucket: &Bucket, key: &Key) -> Result<usize, usize> {
+    bucket.binary_search_by(|(own, _)| own.cmp(key))
+}
 
 /// The tags.
 #[derive(Debug, Clone)]
@@ -55,43 +59,59 @@ impl Tags {
     }
 
     pub fn get(&self, key: &Key) -> Option<&TagState> {
-        self.buckets[bucket_of(key)].get(key)
+        let bucket = &self.buckets[bucket_of(key)];
+        find(bucket, key).ok().map(|at| &bucket[at].1)
     }
 
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut TagState> {
         let bucket = &mut self.buckets[bucket_of(key)];
         // Looking first keeps an absent key from copying a bucket that a snapshot shares.
-        if Arc::strong_count(bucket) > 1 && !bucket.contains_key(key) {
-            return None;
-        }
-        Arc::make_mut(bucket).get_mut(key)
+        let at = find(bucket, key).ok()?;
+        Some(&mut Arc::make_mut(bucket)[at].1)
     }
 
     pub fn insert(&mut self, key: Key, tag: TagState) {
         let due = tag.due;
         let bucket = Arc::make_mut(&mut self.buckets[bucket_of(&key)]);
-        if bucket.insert(key.clone(), tag).is_none() {
-            self.count += 1;
+        match find(bucket, &key) {
+            Ok(at) => bucket[at].1 = tag,
+            Err(at) => {
+                if bucket.len() == bucket.capacity() {
+                    bucket.reserve_exact(bucket.len() / 8 + 1);
+                }
+                bucket.insert(at, (key.clone(), tag));
+                self.count += 1;
+            }
         }
         self.note(key, due);
     }
 
     pub fn remove(&mut self, key: &Key) {
-        if self.get(key).is_some()
-            && Arc::make_mut(&mut self.buckets[bucket_of(key)]).remove(key).is_some()
-        {
+        let Some(due) = self.get(key).map(|tag| tag.due) else { return };
+        self.unnote(key, due);
+        let bucket = &mut self.buckets[bucket_of(key)];
+        if let Ok(at) = find(bucket, key) {
+            Arc::make_mut(bucket).remove(at);
             self.count -= 1;
         }
     }
 
     /// Every tag, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &TagState)> {
-        self.buckets.iter().flat_map(|bucket| bucket.iter())
+        self.buckets.iter().flat_map(|bucket| bucket.iter()).map(|(key, tag)| (key, tag))
     }
 
     fn note(&mut self, key: Key, due: HubTime) {
         let day = self.calendar.entry(due).or_default();
         Arc::make_mut(day).insert(key);
+    }
+
+    fn unnote(&mut self, key: &Key, due: HubTime) {
+        let Some(day) = self.calendar.get_mut(&due) else { return };
+        Arc::make_mut(day).remove(key);
+        if day.is_empty() {
+            self.calendar.remove(&due);
+        }
     }
 
     /// The time at which a tag that is due then is looked at.
@@ -104,7 +124,8 @@ impl Tags {
         let due = Self::grain(at);
         let Some(tag) = self.get_mut(key) else { return };
         if tag.due != due {
-            tag.due = due;
+            let was = std::mem::replace(&mut tag.due, due);
+            self.unnote(key, was);
             self.note(key.clone(), due);
         }
     }

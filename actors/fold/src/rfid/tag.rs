@@ -24,7 +24,7 @@ pub(crate) const HEARS_MAX: usize = 4;
 /// Zones followed a tag at once.
 pub(crate) const TRACKS_MAX: usize = 3;
 /// Offsets of reads remembered a tag, to be named as evidence.
-const EVIDENCE_MAX: usize = 3;
+const EVIDENCE_MAX: usize = 2;
 /// Odds are held below this, so that a tag can come back.
 const ODDS_MAX: f32 = 10_000_000.0;
 /// Most that a read by a rival counts because such reads are rare.
