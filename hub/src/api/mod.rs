@@ -38,6 +38,8 @@ pub mod request;
 pub mod routes;
 pub mod secret;
 mod stock;
+mod tag_name;
+mod tags;
 mod validate;
 
 use std::{
