@@ -325,7 +325,10 @@ mod tests {
                 "from": {"zone": "back", "device": "r1", "antenna": 1, "slot": null}, "reads": [],
             });
             let told = tag(&Told::of_rule(&why)).join(" ");
-            assert!(told.starts_with("Tag E200 departed from zone back") && told.contains(part), "{told}");
+            assert!(
+                told.starts_with("Tag E200 departed from zone back") && told.contains(part),
+                "{told}"
+            );
         }
     }
 

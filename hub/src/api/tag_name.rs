@@ -15,14 +15,8 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 
 /// Every form, tried in turn.
-const FORMS: [Form; 6] = [
-    Form::Sgtin96,
-    Form::Sgtin198,
-    Form::Sscc96,
-    Form::Sgln96,
-    Form::Grai96,
-    Form::Giai96,
-];
+const FORMS: [Form; 6] =
+    [Form::Sgtin96, Form::Sgtin198, Form::Sscc96, Form::Sgln96, Form::Grai96, Form::Giai96];
 /// Filters a tag may have.
 const FILTERS: std::ops::RangeInclusive<u8> = 0..=7;
 /// Lengths of company prefixes, in digits.
@@ -100,9 +94,9 @@ pub fn tags_of(name: &str) -> Result<Vec<Tag>, Problem> {
 
 /// Every tag that can carry an identity.
 fn carriers(epc: &Epc) -> Vec<Tag> {
-    let written = FORMS.into_iter().flat_map(|form| {
-        FILTERS.map(move |filter| Written { epc: epc.clone(), filter, form })
-    });
+    let written = FORMS
+        .into_iter()
+        .flat_map(|form| FILTERS.map(move |filter| Written { epc: epc.clone(), filter, form }));
     written
         .filter_map(|written| written.encode().ok())
         .filter_map(|bytes| Tag::of_bytes(&bytes).ok())

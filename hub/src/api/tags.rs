@@ -100,11 +100,7 @@ pub struct TagQuery {
 
 /// Tags of a facility: present, and departed in the last 14 days.
 #[utoipa::path(get, path = "/api/v1/facilities/{facility}/tags", tag = "tags", params(("facility" = String, Path), TagQuery), responses((status = 200, body = Page<TagTold>)))]
-pub async fn list(
-    api: web::Data<Api>,
-    path: web::Path<String>,
-    query: Query<TagQuery>,
-) -> Answer {
+pub async fn list(api: web::Data<Api>, path: web::Path<String>, query: Query<TagQuery>) -> Answer {
     let query = query.0;
     let paging = Paging::<1>::read(query.cursor.as_deref(), query.limit)?;
     let filter = TagFilter {
