@@ -11,6 +11,8 @@ pub mod bus;
 pub mod guardian;
 pub mod journal;
 pub mod ports;
+pub mod reader;
+pub mod serial;
 pub mod snapshot;
 pub mod stock;
 pub mod store;

@@ -20,8 +20,10 @@ pub mod llrp;
 pub mod modbus;
 pub mod probe;
 pub mod profile;
+pub mod r200;
 pub mod reading;
 pub mod shipped;
+pub mod sparkplug;
 pub mod tag;
 pub mod time;
 pub mod topic;
@@ -31,7 +33,7 @@ pub use codec::decode;
 pub use ids::{
     Channel, DeviceId, FacilityId, IdError, ProfileId, ShardId, ShelfId, Sku, SlotId, ZoneId,
 };
-pub use profile::{Class, Dedupe, Profile, ProfileError, ProfileHash};
+pub use profile::{Class, Dedupe, LlrpSettings, Profile, ProfileError, ProfileHash};
 pub use reading::{
     BadText, CellFault, DecodeReject, Measurement, ReaderEvent, Reading, ScanMode, TagRead, Value,
 };

@@ -10,6 +10,8 @@ pub const JSON_DEPTH_MAX: usize = 32;
 pub const JSON_NODES_MAX: usize = 4_096;
 /// Most measurements one frame yields.
 pub const MEASUREMENTS_MAX: usize = 256;
+/// Most values (object members and array items) in a frame of tags: each read has a dozen.
+pub const TAG_NODES_MAX: usize = 65_536;
 /// Most tags one frame tells, in reads.
 pub const TAGS_MAX: usize = 8_192;
 /// Longest string value of a measurement, in bytes.

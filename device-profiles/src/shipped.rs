@@ -14,6 +14,12 @@ macro_rules! shipped {
 shipped! {
     "default"
     "generic-json"
+    "generic-rfid"
+    "impinj-iot"
+    "r200"
+    "scanner-line"
+    "sparkplug"
+    "zebra-iotc"
     "zigbee2mqtt"
     "tasmota"
     "shelly-gen1"

@@ -124,12 +124,13 @@ fn an_inventory_says_what_was_asked() {
         mode: Some((1_002, 0)),
         session: 1,
         population: 64,
+        impinj: None,
     };
     for start in [
         inventory.start,
         Start::Request,
         Start::Immediate,
-        Start::Periodic { offset_ms: 0, period_ms: 1_000 },
+        Start::Periodic { offset_ms: 0, period_ms: 1_000, for_ms: 300 },
     ] {
         let asked = add_rospec(1, &Inventory { start, ..inventory.clone() });
         let message = Message::decode(&asked.encode().unwrap()).unwrap();

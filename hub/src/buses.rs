@@ -2,6 +2,9 @@
 //!
 //! Bus actors live on an arbiter of their own. A bus whose address, units or profiles changed is ended and started anew; the
 //! others do not notice. A device appears on its bus once its profile is in the facility's journal, like any device.
+//!
+//! A serial line of a reader or scanner is a bus with one unit. What the operators of scanners are doing is kept here while the
+//! hub runs, and in PostgreSQL over a restart.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +16,14 @@ use actors::{
     bus::{self, BusAddress, BusSpec, Delivered, Handle, Sink, UnitSpec},
     guardian::{Policy, Status},
     ports::rng::Rng,
+    reader::ReaderAddress,
+    serial::{self, Session, Sessions},
 };
-use device_profiles::DeviceId;
+use device_profiles::{DeviceId, codec::scanner::Context, profile::Codec};
 use tokio::sync::oneshot;
 
 use crate::{
-    directory::Directory,
+    directory::{Device, Directory},
     ingress::HubIngress,
     store::{PgStore, fault::Fault},
 };
@@ -44,6 +49,8 @@ pub struct Buses {
     rng: Arc<dyn Rng>,
     arbiter: ArbiterHandle,
     running: RwLock<BTreeMap<String, Running>>,
+    /// What the operators of scanners are doing.
+    pub sessions: Sessions,
 }
 
 /// Hands register images to the ingress.
@@ -66,7 +73,8 @@ impl Buses {
     /// No bus yet. The thread of the buses ends with the process.
     pub fn new(directory: Arc<Directory>, ingress: Arc<HubIngress>, rng: Arc<dyn Rng>) -> Self {
         let arbiter = Arbiter::new().handle();
-        Self { directory, ingress, rng, arbiter, running: RwLock::default() }
+        let sessions = Sessions::default();
+        Self { directory, ingress, rng, arbiter, running: RwLock::default(), sessions }
     }
 
     /// Every bus that runs, by id.
@@ -105,6 +113,9 @@ impl Buses {
     pub async fn reconcile(&self, store: &PgStore) -> Result<(), Fault> {
         let mut wanted: BTreeMap<String, (String, BusSpec)> = BTreeMap::new();
         for row in store.list_buses(None, None, None, BUSES_MAX).await? {
+            if ReaderAddress::is_one(&row.address) {
+                continue;
+            }
             let address: BusAddress = match row.address.parse() {
                 Ok(address) => address,
                 Err(error) => {
@@ -118,10 +129,11 @@ impl Buses {
         for unit in store.bus_units().await? {
             let Some((_, spec)) = wanted.get_mut(&unit.place.bus) else { continue };
             let Some(device) = self.directory.device(&unit.device) else { continue };
-            if device.profile.modbus.is_none() {
-                tracing::warn!(device = unit.device, profile = %device.profile.name, "the device is on a bus, but its profile has no register map");
+            if !spec.address.speaks(device.profile.codec) {
+                tracing::warn!(device = unit.device, profile = %device.profile.name, address = %spec.address, "the device is on a bus, but its profile is not of a kind that can be there");
                 continue;
             }
+            self.remember(store, &device).await?;
             spec.units.push(UnitSpec {
                 device: device.id.clone(),
                 unit: unit.place.unit,
@@ -144,14 +156,48 @@ impl Buses {
             let rng = Arc::clone(&self.rng);
             let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };
             let (tell, told) = oneshot::channel();
+            let sessions = self.sessions.clone();
             self.arbiter.spawn_fn(move || {
-                let _ = tell.send(bus::start(spec, sink, policy, rng));
+                let started = match &spec.address {
+                    BusAddress::Line(..) => serial::start(spec, sink, sessions, policy, rng),
+                    BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => {
+                        bus::start(spec, sink, policy, rng)
+                    }
+                };
+                let _ = tell.send(started);
             });
             // The arbiter ends with the process only.
             let Ok((handle, status)) = told.await else { return Ok(()) };
             tracing::info!(bus = id, address = %handle.spec.address, units = handle.spec.units.len(), "bus started");
             let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
             running.insert(id, Running { facility, handle, status });
+        }
+        Ok(())
+    }
+
+    /// A scanner that comes to its line goes on with what it was told last.
+    async fn remember(&self, store: &PgStore, device: &Device) -> Result<(), Fault> {
+        if device.profile.codec == Codec::Scanner && self.sessions.context(&device.id).is_none() {
+            let context = store.scanner(&device.id).await?.unwrap_or_default();
+            self.scanner_set(&device.id, context);
+        }
+        Ok(())
+    }
+
+    /// A scanner is told what its operator does; it is written down already.
+    pub fn scanner_set(&self, device: &DeviceId, context: Context) {
+        let fresh = || Session::new(format!("{:016x}", self.rng.bits()), Context::default());
+        self.sessions.with(device, fresh, |session| session.set(context));
+    }
+
+    /// Writes down what scanners were told by barcodes.
+    pub async fn write_down(&self, store: &PgStore) -> Result<(), Fault> {
+        let changed = self.sessions.take_changed();
+        for (at, (device, context)) in changed.iter().enumerate() {
+            if let Err(fault) = store.set_scanner(device, context).await {
+                self.sessions.still_changed(changed.get(at..).unwrap_or_default());
+                return Err(fault);
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! values in force, so it is both sample and manual.
 
 mod print;
+mod readers;
 mod series;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
+pub use self::readers::Readers;
 pub use self::series::{Influx, Series};
 
 /// Prefix of environment variables; sections and keys are joined by two underscores.
@@ -69,6 +71,8 @@ pub struct Config {
     pub shards: Shards,
     /// TLS.
     pub tls: Tls,
+    /// RFID readers over TLS.
+    pub readers: Readers,
     /// Log.
     pub log: Log,
 }
@@ -280,6 +284,7 @@ impl Config {
                 &format!("{name:?} is neither a host name nor an IP address"),
             )?;
         }
+        self.readers.check()?;
         crate::broker::Settings::of(&self.mqtt)?;
         need((1..=256).contains(&self.shards.count), "shards.count", "must be 1 to 256")?;
         need((1..=3_650).contains(&j.keep_days), "journal.keep_days", "must be 1 to 3650")?;
@@ -382,6 +387,11 @@ mod tests {
             client_ca_file: Some("/etc/ca.pem".into()),
             names: vec!["hub.example".into(), "192.0.2.1".into()],
         };
+        changed.readers = Readers {
+            ca_file: Some("/etc/readers.pem".into()),
+            cert_file: Some("/etc/hub.pem".into()),
+            key_file: Some("/etc/hub-key.pem".into()),
+        };
         changed.series.influx_url = Some("https://h:8086".into());
         changed.series.org = Some("o".into());
         changed.series.bucket = Some("b".into());
@@ -423,6 +433,7 @@ mod tests {
             ("STOCKFOLD__JOURNAL__KEEP_DAYS", "0"),
             ("STOCKFOLD__MQTT__TLS_BIND", "everywhere"),
             ("STOCKFOLD__TLS__CERT_FILE", "/etc/hub.pem"),
+            ("STOCKFOLD__READERS__CERT_FILE", "/etc/hub.pem"),
             ("STOCKFOLD__TLS__NAMES", "[\"no name\"]"),
             ("STOCKFOLD__SERIES__HOUR_KEEP_DAYS", "1"),
             ("STOCKFOLD__SERIES__ORG", "o"),

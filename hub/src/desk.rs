@@ -26,6 +26,7 @@ use crate::{
     mqtt::Core,
     observe::Watch,
     publish::Publisher,
+    readers::Readers,
     refusals::RefusedCounts,
     series::SeriesStore,
     store::{PgStore, fault::Fault},
@@ -84,6 +85,7 @@ pub struct Desk {
     pub(crate) directory: Arc<Directory>,
     pub(crate) endpoint: Arc<Core>,
     pub(crate) buses: Arc<Buses>,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) downlink: Arc<Downlink>,
     pub(crate) tls: Arc<Tls>,
     pub(crate) tap: Arc<Tap>,
@@ -225,6 +227,9 @@ impl Desk {
         }
         if let Err(error) = self.buses.reconcile(&self.store).await {
             tracing::warn!(%error, "buses not read; those that run go on");
+        }
+        if let Err(error) = self.readers.reconcile(&self.store).await {
+            tracing::warn!(%error, "readers not read; those that run go on");
         }
     }
 

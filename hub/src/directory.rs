@@ -9,13 +9,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use device_profiles::{DeviceId, FacilityId, Profile, ProfileHash, TopicMap};
+use device_profiles::{DeviceId, FacilityId, Profile, ProfileHash, TopicMap, profile::Codec};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use crate::{
     foreign::{Unread, reader},
+    sparkplug,
     store::{
         PgStore,
         directory::{DeviceRow, Seen},
@@ -60,17 +61,22 @@ impl Device {
 }
 
 /// Why somebody may not connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
     /// No such device.
+    #[error("the device is not enrolled")]
     NotEnrolled,
     /// The device is revoked, or has no credential or no usable profile.
+    #[error("the device is disabled")]
     Disabled,
     /// The secret is wrong.
+    #[error("the secret is wrong")]
     BadSecret,
     /// The certificate is no credential of the device.
+    #[error("the certificate is no credential of the device")]
     BadCertificate,
     /// The directory was never read.
+    #[error("the directory was never read")]
     NotReady,
 }
 
@@ -80,6 +86,7 @@ struct Table {
     certificates: HashMap<Fingerprint, Arc<Device>>,
     gateways: HashSet<String>,
     topics: TopicMap,
+    sparkplug: bool,
     read: bool,
     generation: u64,
 }
@@ -183,7 +190,12 @@ impl Directory {
         let spoken: HashMap<ProfileHash, &Profile> =
             fresh.values().map(|device| (device.profile.hash, &*device.profile)).collect();
         table.topics = TopicMap::of(spoken.into_values());
-        let filters: Arc<[String]> = table.topics.filters().into();
+        table.sparkplug = fresh.values().any(|device| device.profile.codec == Codec::Sparkplug);
+        let mut filters = table.topics.filters();
+        if table.sparkplug {
+            filters.extend(sparkplug::FILTERS.map(str::to_owned));
+        }
+        let filters: Arc<[String]> = filters.into();
         self.filters.send_if_modified(|old| {
             let changed = *old != filters;
             *old = filters;
@@ -230,6 +242,11 @@ impl Directory {
             return Err(Unread::NotReady);
         }
         reader(table.topics.candidates(topic), |name| table.find(name))
+    }
+
+    /// Some device is a Sparkplug node or behind one.
+    pub fn speaks_sparkplug(&self) -> bool {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).sparkplug
     }
 
     /// Some device is said to speak through this one.

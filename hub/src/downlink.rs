@@ -26,7 +26,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    mqtt::{Core, Receipt},
+    mqtt::{Core, Qos, Receipt},
     store::{
         PgStore,
         downlink::{State, Waiting},
@@ -51,6 +51,9 @@ const ROUND_MS: u64 = 1_000;
 pub trait Way: Send + Sync {
     /// Takes a command to a device; false when nobody takes it now, and the receipt is dropped.
     fn send(&self, order: Order) -> bool;
+
+    /// Says something to whoever listens, at most once; false when nobody can hear it now.
+    fn say(&self, topic: &str, payload: Vec<u8>, retain: bool) -> bool;
 }
 
 /// A command on its way.
@@ -235,6 +238,16 @@ impl Way for Core {
             Ok(takers) => takers > 0,
             Err(error) => {
                 tracing::error!(device, command = name, %error, "command not sendable");
+                false
+            }
+        }
+    }
+
+    fn say(&self, topic: &str, payload: Vec<u8>, retain: bool) -> bool {
+        match self.registry.publish(topic, &payload, Qos::AtMostOnce, retain) {
+            Ok(takers) => takers > 0 || retain,
+            Err(error) => {
+                tracing::error!(topic, %error, "not sayable");
                 false
             }
         }

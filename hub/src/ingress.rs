@@ -18,17 +18,24 @@ use actors::{
     ports::fs::RealFs,
 };
 use bytes::Bytes;
-use device_profiles::{Class, decode, ids::check_id};
+use device_profiles::{
+    Class, decode,
+    ids::check_id,
+    profile::Codec,
+    sparkplug::{Kind as SparkplugKind, ROOT as SPARKPLUG_ROOT, Topic},
+};
 use fold::{Frame, HubTime, wire};
 
 use crate::{
     calibration::Calibrations,
     directory::{Device, Directory, Unknown},
+    downlink::Way,
     mqtt::{
         Accepted, AuthRefusal, Grant, Hello, Inbound, Ingress, PublishRefusal, Refused, Route,
         Settled, TopicAction, TopicRefusal, topic,
     },
     refusals::Refusals,
+    sparkplug::{self, Sparkplug},
     tap::Tap,
 };
 
@@ -96,6 +103,8 @@ pub struct HubIngress {
     pub refusals: Refusals,
     /// Cells that somebody calibrates.
     pub calibrations: Calibrations,
+    /// The host of Sparkplug nodes.
+    pub sparkplug: Sparkplug,
 }
 
 /// One connection of a device.
@@ -116,6 +125,7 @@ impl HubIngress {
             stats: IngressStats::default(),
             refusals: Refusals::default(),
             calibrations: Calibrations::default(),
+            sparkplug: Sparkplug::default(),
         }
     }
 
@@ -136,12 +146,17 @@ impl HubIngress {
 }
 
 impl HubIngress {
-    /// Takes a register image that a bus read. What cannot be taken is dropped: the next poll tells the level.
+    /// Takes a frame that came over a bus or line. What cannot be taken is the actor's to drop or to offer again.
     pub fn polled(&self, device: &Device, stream: &str, image: Vec<u8>) -> Delivered {
+        self.heard(device, stream, &image.into())
+    }
+
+    /// Takes a message that a reader sent. One that cannot be taken is offered again by whoever has it.
+    pub fn heard(&self, device: &Device, stream: &str, message: &Bytes) -> Delivered {
         if device.is_revoked() {
             return Delivered::Refused;
         }
-        match self.take(device, stream, &image.into(), false, Completion::None) {
+        match self.take(device, stream, message, false, Completion::None) {
             Ok(()) => Delivered::Taken,
             Err(PublishRefusal::NotAuthorised) => Delivered::Refused,
             Err(
@@ -226,6 +241,16 @@ impl Ingress for HubIngress {
                 }
                 Ok(_) | Err(_) => Ok(self.let_go(grant)),
             },
+            Route::Node => {
+                let Some(topic) = Topic::parse(publish.topic) else {
+                    return Ok(self.let_go(grant));
+                };
+                match self.node(&topic, publish.payload, ack) {
+                    Ok(true) => Ok(Accepted::Journaled),
+                    Ok(false) => Ok(self.let_go(grant)),
+                    Err(refusal) => Err(refusal),
+                }
+            }
             Route::Unread => Ok(self.let_go(grant)),
             Route::DeviceLocal => Err(PublishRefusal::NotAuthorised),
         }
@@ -255,7 +280,21 @@ impl HubIngress {
             let behind = self.directory.find(child).is_ok_and(|d| d.gateway() == Some(me));
             return (behind && rest.starts_with("cmd/")).then_some(Route::DeviceLocal);
         }
-        let is_foreign = !caller.device.profile.topics.is_empty() || self.directory.is_gateway(me);
+        let is_node = caller.device.profile.codec == Codec::Sparkplug;
+        if name.starts_with(SPARKPLUG_ROOT) {
+            return match action {
+                TopicAction::Subscribe => {
+                    (is_node && sparkplug::may_hear(me, name)).then_some(Route::DeviceLocal)
+                }
+                TopicAction::Publish => {
+                    let topic =
+                        Topic::parse(name).filter(|topic| topic.kind != SparkplugKind::Command)?;
+                    (is_node && topic.node_id().is_ok_and(|id| id == me)).then_some(Route::Node)
+                }
+            };
+        }
+        let is_foreign =
+            is_node || !caller.device.profile.topics.is_empty() || self.directory.is_gateway(me);
         if !is_foreign || name.starts_with(TOPIC_ROOT) {
             return None;
         }
@@ -270,6 +309,43 @@ impl HubIngress {
             }
             TopicAction::Publish => Some(self.foreign(me, name)),
         }
+    }
+
+    /// A message of a Sparkplug node; true when something of it is on its way to the journal, and `told` will be told.
+    pub fn node(
+        &self,
+        topic: &Topic<'_>,
+        payload: &Bytes,
+        told: &Arc<AckCell>,
+    ) -> Result<bool, PublishRefusal> {
+        let now_ms = self.now_ms();
+        self.sparkplug.take(
+            &self.directory,
+            now_ms,
+            topic,
+            payload,
+            |(device, stream, raw), last| {
+                let completion =
+                    if last { Completion::Cell(Arc::clone(told)) } else { Completion::None };
+                self.take(device, stream, raw, false, completion)
+            },
+        )
+    }
+
+    /// Hub time, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> i64 {
+        self.journal.now_us().div_euclid(1_000)
+    }
+
+    /// What the Sparkplug host has to do without a message.
+    pub fn sparkplug_round(&self, way: &dyn Way) {
+        let now_ms = self.now_ms();
+        self.sparkplug.round(&self.directory, now_ms, way, |(device, stream, raw)| {
+            // A figure of losses that finds no place is lost with what it tells of; the log has both.
+            if let Err(refusal) = self.take(device, stream, raw, false, Completion::None) {
+                tracing::warn!(device = %device.id, %refusal, "loss of Sparkplug messages not journaled");
+            }
+        });
     }
 
     fn foreign(&self, me: &str, topic: &str) -> Route {

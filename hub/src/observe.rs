@@ -2,6 +2,8 @@
 //!
 //! Metrics are read from counters that each stage keeps anyway; rendering them costs nothing until somebody asks.
 
+mod readers;
+
 use std::{
     fmt::Write,
     sync::{
@@ -104,6 +106,10 @@ impl Watch {
         if all > 0 {
             // A bus that is away is a device's trouble and not the hub's: readings of all others go on.
             add("buses", true, format!("{up} of {all} connected"));
+        }
+        let (up, all) = desk.readers.up();
+        if all > 0 {
+            add("readers", true, format!("{up} of {all} connected"));
         }
         let tls = desk.tls.standing();
         let days = (tls.server_until_s - desk.now_us() / 1_000_000).div_euclid(DAY_S);
@@ -408,6 +414,7 @@ impl Watch {
         }
         self.series_metrics(desk, &mut out);
         bus_metrics(desk, &mut out);
+        readers::metrics(desk, &mut out);
         for status in self.statuses() {
             let label = [("child", status.name())];
             out.gauge(

@@ -50,6 +50,7 @@ use crate::{
     mqtt::{Core, Limits, Listener, Secured},
     observe::Watch,
     publish::Publisher,
+    readers::Readers,
     series::{self, Influx, SeriesStats, SeriesStore, cursor::Links as SeriesLinks},
     store::{PgStore, PrivateServer, partitions::Keep},
     tap::Tap,
@@ -67,6 +68,8 @@ const HOUSEKEEPING_S: u64 = 10;
 const CERTIFICATES_S: u64 = 1;
 /// Period of counting tags for the metrics, in seconds.
 const TAGS_S: u64 = 30;
+/// Period of the Sparkplug host's own rounds, in milliseconds.
+const SPARKPLUG_MS: u64 = 250;
 /// Period of making and dropping partitions, in seconds.
 const PARTITIONS_S: u64 = 3_600;
 /// A series cursor that shows no life for so long is stalled, in seconds: a write may take as long as the store may.
@@ -160,6 +163,12 @@ async fn start_on(
 
     let buses =
         Arc::new(Buses::new(Arc::clone(&directory), Arc::clone(&ingress), Arc::clone(&rng)));
+    let readers = Arc::new(Readers::new(
+        Arc::clone(&directory),
+        Arc::clone(&ingress),
+        Arc::clone(&rng),
+        config.readers.clone(),
+    ));
     let broker = match broker::Settings::of(&config.mqtt)? {
         None => None,
         Some(settings) => {
@@ -189,7 +198,7 @@ async fn start_on(
         None => Arc::clone(&core) as Arc<_>,
     };
     let desk = Desk {
-        downlink: Arc::new(Downlink::new(way)),
+        downlink: Arc::new(Downlink::new(Arc::clone(&way))),
         store,
         series,
         journal: journal.clone(),
@@ -198,6 +207,7 @@ async fn start_on(
         publisher: Arc::new(Publisher::default()),
         directory,
         buses,
+        readers,
         endpoint: Arc::clone(&core),
         tls: Arc::clone(&tls),
         tap,
@@ -211,6 +221,7 @@ async fn start_on(
         config,
         server.is_some().then(|| data_dir.path().to_owned()),
         &snapshots,
+        &way,
         &rng,
     );
     watch.children.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
@@ -282,6 +293,7 @@ impl Hub {
         }
         self.stopper.stop().await;
         self.desk.buses.stop();
+        self.desk.readers.stop();
         self.journal.close();
         let joined = tokio::task::spawn_blocking(move || self.threads.join()).await;
         if joined.is_err() {
@@ -468,9 +480,18 @@ fn reconcilers(
     config: &Config,
     private: Option<std::path::PathBuf>,
     snapshots: &SnapshotFiles,
+    way: &Arc<dyn Way>,
     rng: &Arc<dyn Rng>,
 ) -> Vec<Arc<Status>> {
     let mut children = Vec::new();
+    let (ingress, way) = (Arc::clone(&desk.watch.ingress), Arc::clone(way));
+    children.push(every("sparkplug", Duration::from_millis(SPARKPLUG_MS), rng, move || {
+        let (ingress, way) = (Arc::clone(&ingress), Arc::clone(&way));
+        async move {
+            ingress.sparkplug_round(&*way);
+            Ok(())
+        }
+    }));
     let (d, limits) = (desk.clone(), config.journal.clone());
     children.push(every("look", Duration::from_millis(LOOK_MS), rng, move || {
         let (d, limits, private) = (d.clone(), limits.clone(), private.clone());
@@ -514,6 +535,7 @@ fn reconcilers(
         let d = d.clone();
         async move {
             d.credentials_changed().await;
+            d.buses.write_down(&d.store).await.map_err(|e| e.to_string())?;
             d.directory.flush_seen(&d.store).await.map_err(|e| e.to_string())
         }
     }));

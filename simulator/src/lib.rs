@@ -36,6 +36,7 @@ pub mod frame;
 pub mod hub;
 mod layout;
 mod link;
+pub mod llrp;
 pub mod load;
 pub mod modbus;
 pub mod mqtt;

@@ -6,7 +6,7 @@
 //!   ├─ Shop ── a facility with slots, SKUs and enrolled devices
 //!   └─ Device ── one MQTT connection, packet by packet
 //!  Shelves ── slots on Modbus transmitters;  Slaves ── the transmitters, by pymodbus and libmodbus;  SerialLine ── their line
-//!  Transmitters ── those of the simulator
+//!  Transmitters ── those of the simulator;  SimReader, Llrpkit ── RFID readers;  Portals ── the hub's view of them
 //! ```
 //! Nothing here shares code with the hub: binaries are run, packets come from the simulator or byte by byte. Nothing sleeps
 //! for a time that is hoped to be enough: every wait is for something that can be seen, and has a limit.
@@ -27,6 +27,7 @@ pub mod journal;
 mod leash;
 mod log;
 mod programs;
+mod readers;
 mod serial;
 mod shared;
 mod shelves;
@@ -42,6 +43,7 @@ pub use device::{Answered, Device, Wire, connect_bytes};
 pub use hub::{Failed, Hub, Setup};
 pub use log::Log;
 pub use programs::{Ran, foreign, python, stockfold, stockfold_sim};
+pub use readers::{Llrpkit, Portals, SimReader};
 pub use serial::SerialLine;
 pub use shared::{Shared, hub};
 pub use shelves::{Shelves, laumas};

@@ -15,12 +15,14 @@ use std::{
 };
 
 use device_profiles::llrp::{
-    Inventory, Message, Parameter, Power, Stamp, Start, TagReads, Value, add_rospec, capabilities,
-    close, delete_rospecs, enable_reports, enable_rospec, get_config, keepalive_ack, set_config,
-    start_rospec, stop_rospec,
+    Impinj, Inventory, Message, Parameter, Power, Stamp, Start, TagReads, Value, add_rospec,
+    capabilities, close, delete_rospecs, enable_extensions, enable_reports, enable_rospec,
+    get_config, get_report, keepalive_ack, set_config, set_keepalive, start_rospec, stop_rospec,
 };
+use device_profiles::profile::Search;
 use serde_json::Value as Json;
-use stockfold_tests::python;
+use simulator::llrp::{Config, Device, crowd};
+use stockfold_tests::{Ran, foreign, python};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -32,7 +34,7 @@ fn inventories() -> Vec<Inventory> {
     for start in [
         Start::Request,
         Start::Immediate,
-        Start::Periodic { offset_ms: 100, period_ms: 5_000 },
+        Start::Periodic { offset_ms: 100, period_ms: 5_000, for_ms: 700 },
         Start::Gpi { port: 1, high: true, timeout_ms: 30_000 },
         Start::Gpi { port: 2, high: false, timeout_ms: 0 },
     ] {
@@ -43,6 +45,11 @@ fn inventories() -> Vec<Inventory> {
                 for session in 0..4 {
                     let (rospec, report_tags, population) = (1, 1 + u16::from(session), 32);
                     let antennas = antennas.clone();
+                    // Each session with another way to look, and one without any.
+                    let impinj = (session > 0).then_some(Impinj {
+                        search: [None, Some(Search::Dual), Some(Search::Single)]
+                            [usize::from(session) - usize::from(session > 0)],
+                    });
                     let power =
                         power.map(|(index, hop_table)| Power { index, hop_table, channel: 4 });
                     all.push(Inventory {
@@ -54,6 +61,7 @@ fn inventories() -> Vec<Inventory> {
                         mode,
                         session,
                         population,
+                        impinj,
                     });
                 }
             }
@@ -62,9 +70,8 @@ fn inventories() -> Vec<Inventory> {
     all
 }
 
-#[test]
-fn pyllrp_reads_every_request_and_writes_it_as_we_do() {
-    let Some(python) = python("llrp-pyllrp") else { return };
+/// Every kind of request.
+fn requests() -> Vec<Message> {
     let mut messages = vec![
         capabilities(1),
         get_config(2),
@@ -77,8 +84,18 @@ fn pyllrp_reads_every_request_and_writes_it_as_we_do() {
         enable_reports(9),
         keepalive_ack(u32::MAX),
         close(0),
+        set_keepalive(10, 2_000),
+        enable_extensions(11),
+        get_report(12),
     ];
     messages.extend(inventories().iter().zip(100..).map(|(asked, id)| add_rospec(id, asked)));
+    messages
+}
+
+#[test]
+fn pyllrp_reads_every_request_and_writes_it_as_we_do() {
+    let Some(python) = python("llrp-pyllrp") else { return };
+    let messages = requests();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/llrp_oracle.py");
     let mut oracle = Command::new(python)
         .arg(script)
@@ -220,4 +237,83 @@ fn what_real_readers_sent_is_understood() {
         }
     }
     assert_eq!(reports, 9);
+}
+
+/// What a simulated reader of this make says to a client that sets it, in order.
+fn reader_says(impinj: bool, uptime: bool) -> Vec<Vec<u8>> {
+    let config = Config { impinj, ..Config::default() };
+    let start_us = 1_700_000_000_000_000;
+    let mut device = Device::new(config, crowd(1, 12, 4, 200.0), start_us);
+    device.faults.uptime = uptime;
+    (device.faults.empty_epc, device.faults.long_epc) = (true, true);
+    device.connect().unwrap();
+    let asked = &inventories()[0];
+    let start = Inventory { start: Start::Immediate, rospec: 1, ..asked.clone() };
+    for message in [
+        capabilities(1),
+        enable_extensions(2),
+        set_config(3, 1_000, true),
+        delete_rospecs(4),
+        add_rospec(5, &start),
+        enable_rospec(6, 1),
+        start_rospec(7, 1),
+        get_config(8),
+    ] {
+        device.receive(&message);
+    }
+    device.advance(start_us + 2_000_000);
+    device.input(1, true);
+    device.antenna(2, false);
+    device.receive(&stop_rospec(9, 1));
+    device.receive(&close(10));
+    std::iter::from_fn(|| device.outgoing()).collect()
+}
+
+#[test]
+fn tshark_dissects_what_we_and_our_readers_say() {
+    let test = "llrp-tshark";
+    let Some(tshark) = foreign(test, "tshark") else { return };
+    let Some(text2pcap) = foreign(test, "text2pcap") else { return };
+    let mut messages: Vec<Vec<u8>> =
+        requests().iter().map(|message| message.encode().unwrap()).collect();
+    for (impinj, uptime) in [(false, false), (true, false), (false, true)] {
+        messages.extend(reader_says(impinj, uptime));
+    }
+    let kinds: std::collections::BTreeSet<u16> =
+        messages.iter().map(|m| u16::from_be_bytes([m[0], m[1]]) & 0x3FF).collect();
+    for kind in [1, 3, 4, 11, 13, 20, 30, 34, 60, 61, 62, 63, 64, 72, 100, 1_023] {
+        assert!(kinds.contains(&kind), "no message {kind}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (text, capture) = (dir.path().join("t.txt"), dir.path().join("t.pcap"));
+    let mut dump = String::new();
+    for message in &messages {
+        // A packet each; the capability tables of a reader fit into one.
+        for (line, bytes) in message.chunks(16).enumerate() {
+            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            dump += &format!("{:06x} {}\n", line * 16, bytes.join(" "));
+        }
+        dump += "\n";
+    }
+    fs::write(&text, dump).unwrap();
+    Ran::of(Command::new(text2pcap).args(["-q", "-T", "5084,40000"]).args([&text, &capture]))
+        .good();
+    // Sequence numbers are made up; each packet is read by itself.
+    let read =
+        ["-o", "tcp.desegment_tcp_streams:FALSE", "-o", "tcp.analyze_sequence_numbers:FALSE"];
+    let mut command = Command::new(tshark);
+    command.arg("-r").arg(&capture).args(read).args(["-Y", "llrp", "-V"]);
+    let told = Ran::of(&mut command).good().out;
+    let dissected =
+        told.lines().filter(|line| line.starts_with("Low Level Reader Protocol")).count();
+    assert_eq!(dissected, messages.len());
+    for line in told.lines() {
+        let line = line.to_lowercase();
+        assert!(!line.contains("malformed") && !line.contains("exception occurred"), "{line}");
+    }
+    assert!(
+        told.contains("READER_EVENT_NOTIFICATION") || told.contains("Reader Event Notification"),
+        "{}",
+        &told[..2_000]
+    );
 }

@@ -55,6 +55,7 @@ pub const TESTS: &[Need] = &[
     Need { package: "rabbitmq-server", dir: "/usr/sbin", versioned: "", file: "rabbitmq-server" },
     Need { package: "sslscan", dir: "/usr/bin", versioned: "", file: "sslscan" },
     Need { package: "strace", dir: "/usr/bin", versioned: "", file: "strace" },
+    Need { package: "tshark", dir: "/usr/bin", versioned: "", file: "tshark" },
     VICTORIA_METRICS,
 ];
 

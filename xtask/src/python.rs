@@ -13,6 +13,8 @@ const PACKAGES: &[&str] = &[
     "bitstring==4.4.0",
     "epcpy==0.1.8",
     "influxdb-client==1.50.0",
+    // Needs Python 3.11.
+    "llrpkit==0.3.0",
     "paho-mqtt==2.1.0",
     "pyllrp==3.1.1",
     "pymodbus==3.16.1",

@@ -8,8 +8,10 @@ use crate::{debian, licences, program, python, step, summary::Summary};
 const KILLS: (&str, &str) = ("10", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
+/// How long every fuzz target together is fed in a long run, in seconds.
+const FUZZ_SECONDS: &str = "7200";
 /// Benchmarks of a long run.
-const BENCHES: [&str; 14] = [
+const BENCHES: [&str; 15] = [
     "rated",
     "ingest",
     "ingest-weight",
@@ -24,6 +26,7 @@ const BENCHES: [&str; 14] = [
     "modbus-line",
     "modbus-reconnect",
     "llrp",
+    "readers",
 ];
 
 #[derive(clap::Args)]
@@ -84,6 +87,9 @@ fn whole(summary: &mut Summary, long: bool) -> anyhow::Result<()> {
     let kills = if long { KILLS.1 } else { KILLS.0 };
     step::cargo(summary, "crash ring", &bench(&["crash", "--kills", kills]))?;
     if long {
+        let fuzz = "run --locked --quiet --release -p stockfold-fuzz -- --seconds";
+        let fuzz: Vec<&str> = fuzz.split(' ').chain([FUZZ_SECONDS]).collect();
+        step::cargo(summary, "fuzz", &fuzz)?;
         for name in BENCHES {
             step::cargo(summary, name, &bench(&[name]))?;
         }

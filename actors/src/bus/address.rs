@@ -4,12 +4,15 @@
 //! tcp://HOST[:502]                                   Modbus TCP
 //! rtu+tcp://HOST:PORT[?baud=19200]                   RTU frames through a serial server
 //! rtu:///dev/serial/by-id/…?baud=19200&parity=none   a serial line; also data=8, stop=1, echo=yes
+//! serial:///dev/serial/by-id/…?baud=115200           an RFID module or barcode scanner that has a port to itself
 //! ```
 //!
 //! Serial ports are named by a stable path (`/dev/serial/by-id/…` or `by-path`): `ttyUSB0` is another adapter after the next
 //! reboot, and nothing would notice.
 
 use std::{fmt, str::FromStr, time::Duration};
+
+use device_profiles::profile::Codec;
 
 /// Port of Modbus TCP when none is given.
 pub const TCP_PORT: u16 = 502;
@@ -25,6 +28,18 @@ pub enum BusAddress {
     RtuOverTcp(String, Serial),
     /// A serial port.
     Rtu(String, Serial),
+    /// A serial port of a reader or scanner, which says what it has to say.
+    Line(String, Serial),
+}
+
+impl BusAddress {
+    /// A device of this codec can be there.
+    pub fn speaks(&self, codec: Codec) -> bool {
+        match self {
+            Self::Tcp(_) | Self::RtuOverTcp(..) | Self::Rtu(..) => codec == Codec::Modbus,
+            Self::Line(..) => matches!(codec, Codec::SerialRfid | Codec::Scanner),
+        }
+    }
 }
 
 /// How characters go over a serial line.
@@ -82,19 +97,29 @@ impl Serial {
 
 /// Why a text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a bus address: {why}. Write tcp://HOST:502, rtu+tcp://HOST:PORT or rtu:///dev/serial/by-id/NAME?baud=19200&parity=none"
-)]
+#[error("{text:?} is not {what}: {why}. Write {forms}")]
 pub struct AddressError {
     text: String,
     why: String,
+    what: &'static str,
+    forms: &'static str,
+}
+
+impl AddressError {
+    /// `text` is not `what`, because of `why`; it is written in one of `forms`.
+    pub(crate) fn new(text: &str, why: &str, what: &'static str, forms: &'static str) -> Self {
+        Self { text: text.to_owned(), why: why.to_owned(), what, forms }
+    }
 }
 
 impl FromStr for BusAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bad = |why: &str| AddressError { text: text.to_owned(), why: why.to_owned() };
+        let bad = |why: &str| {
+            let forms = "tcp://HOST:502, rtu+tcp://HOST:PORT, rtu:///dev/serial/by-id/NAME?baud=19200&parity=none or serial:///dev/serial/by-id/NAME?baud=115200";
+            AddressError::new(text, why, "a bus address", forms)
+        };
         if text.len() > ADDRESS_BYTES_MAX {
             return Err(bad("it is too long"));
         }
@@ -113,13 +138,18 @@ impl FromStr for BusAddress {
             "rtu" if place.starts_with('/') && !place.contains("/../") => {
                 Ok(Self::Rtu(place.to_owned(), serial))
             }
-            "rtu" => Err(bad("a serial port is named by its whole path")),
-            _ => Err(bad("the scheme is none of tcp, rtu+tcp and rtu")),
+            "serial" if serial.echo => Err(bad("serial has no echo")),
+            "serial" if place.starts_with('/') && !place.contains("/../") => {
+                Ok(Self::Line(place.to_owned(), serial))
+            }
+            "rtu" | "serial" => Err(bad("a serial port is named by its whole path")),
+            _ => Err(bad("the scheme is none of tcp, rtu+tcp, rtu and serial")),
         }
     }
 }
 
-fn host_port(place: &str, port: Option<u16>) -> Result<String, String> {
+/// `host:port`, with the usual port where none is written.
+pub(crate) fn host_port(place: &str, port: Option<u16>) -> Result<String, String> {
     let (host, given) = match place.rsplit_once(':') {
         // An IPv6 address has colons of its own and is written in brackets.
         Some((host, digits)) if !digits.ends_with(']') => {
@@ -180,6 +210,7 @@ impl fmt::Display for BusAddress {
             Self::Tcp(place) => return write!(f, "tcp://{place}"),
             Self::RtuOverTcp(place, serial) => ("rtu+tcp", place, serial),
             Self::Rtu(place, serial) => ("rtu", place, serial),
+            Self::Line(place, serial) => ("serial", place, serial),
         };
         let parity = match serial.parity {
             Parity::None => "none",
@@ -210,6 +241,10 @@ mod tests {
                 "rtu:///dev/serial/by-id/usb-x?baud=9600&parity=even&echo=yes",
                 "rtu:///dev/serial/by-id/usb-x?baud=9600&data=8&parity=even&stop=1&echo=yes",
             ),
+            (
+                "serial:///dev/serial/by-path/x?baud=115200",
+                "serial:///dev/serial/by-path/x?baud=115200&data=8&parity=none&stop=1",
+            ),
         ] {
             let address: BusAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
@@ -217,6 +252,8 @@ mod tests {
         }
         for bad in [
             "",
+            "serial://ttyUSB0",
+            "serial:///dev/x?echo=yes",
             "tcp://",
             "tcp://:502",
             "tcp://host:x",

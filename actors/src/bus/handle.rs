@@ -70,7 +70,7 @@ pub enum AskError {
     Stopped,
 }
 
-pub(super) type Reply = oneshot::Sender<Result<Asked, AskError>>;
+pub(crate) type Reply = oneshot::Sender<Result<Asked, AskError>>;
 
 /// A bus as others hold it.
 #[derive(Clone)]
@@ -113,10 +113,10 @@ impl Handle {
 
 /// The actor's end of a [`Handle`]; it outlives a life that fails, so that asks and budgets are not lost with it.
 pub struct Inbox {
-    pub(super) spec: Arc<BusSpec>,
-    pub(super) health: Arc<BusHealth>,
-    pub(super) units: Arc<[UnitHealth]>,
-    pub(super) asks: mpsc::Receiver<(Ask, Reply)>,
+    pub(crate) spec: Arc<BusSpec>,
+    pub(crate) health: Arc<BusHealth>,
+    pub(crate) units: Arc<[UnitHealth]>,
+    pub(crate) asks: mpsc::Receiver<(Ask, Reply)>,
     /// Commands carried out in the last 24 hours: unit, name, when.
-    pub(super) done: Vec<(usize, String, Instant)>,
+    pub(crate) done: Vec<(usize, String, Instant)>,
 }

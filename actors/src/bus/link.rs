@@ -17,7 +17,7 @@ use tokio_modbus::{
     client::{Client as _, Context, rtu, tcp},
     slave::SlaveContext as _,
 };
-use tokio_serial::{DataBits, SerialPortBuilderExt as _, StopBits};
+use tokio_serial::{DataBits, SerialPortBuilderExt as _, SerialStream, StopBits};
 
 use super::{
     address::{BusAddress, Parity, Serial},
@@ -140,6 +140,21 @@ pub struct Link {
     heard: bool,
 }
 
+/// Opens a serial port.
+pub(crate) fn open_port(path: &str, serial: Serial) -> Result<SerialStream, CallError> {
+    let parity = match serial.parity {
+        Parity::None => tokio_serial::Parity::None,
+        Parity::Even => tokio_serial::Parity::Even,
+        Parity::Odd => tokio_serial::Parity::Odd,
+    };
+    tokio_serial::new(path, serial.baud)
+        .data_bits(if serial.data == 7 { DataBits::Seven } else { DataBits::Eight })
+        .stop_bits(if serial.stop == 2 { StopBits::Two } else { StopBits::One })
+        .parity(parity)
+        .open_native_async()
+        .map_err(|error| CallError::Down(format!("{path}: {error}")))
+}
+
 impl Link {
     fn new(framing: Framing, wire: Wire, context: Context, droppable: bool) -> Self {
         Self { framing, wire, context, droppable, heard: false }
@@ -167,21 +182,14 @@ impl Link {
                 Ok(Self::new(Framing::Rtu(*serial), wire, context, true))
             }
             BusAddress::Rtu(path, serial) => {
-                let parity = match serial.parity {
-                    Parity::None => tokio_serial::Parity::None,
-                    Parity::Even => tokio_serial::Parity::Even,
-                    Parity::Odd => tokio_serial::Parity::Odd,
-                };
-                let port = tokio_serial::new(path, serial.baud)
-                    .data_bits(if serial.data == 7 { DataBits::Seven } else { DataBits::Eight })
-                    .stop_bits(if serial.stop == 2 { StopBits::Two } else { StopBits::One })
-                    .parity(parity)
-                    .open_native_async()
-                    .map_err(|error| CallError::Down(format!("{path}: {error}")))?;
+                let port = open_port(path, *serial)?;
                 let mut wire = Wire::new(Box::new(port), serial.echo);
                 wire.drain(serial.silence()).await.map_err(down)?;
                 let context = rtu::attach(wire.clone());
                 Ok(Self::new(Framing::Rtu(*serial), wire, context, false))
+            }
+            BusAddress::Line(..) => {
+                Err(CallError::Down("the line of a reader or scanner is no Modbus bus".into()))
             }
         }
     }

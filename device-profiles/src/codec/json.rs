@@ -6,6 +6,7 @@
 
 mod fields;
 mod node;
+mod tags;
 
 pub use fields::decode;
 pub use node::{Node, Pointer};

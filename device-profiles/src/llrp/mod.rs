@@ -4,21 +4,25 @@
 //!  bytes ─► frame_length ─► Message { number, id, fields, parameters }       everything there is (node.rs, from table.rs)
 //!                       └─► TagReads: the tags of an RO_ACCESS_REPORT        what comes often, without allocation (report.rs)
 //!  request.rs ─► Message ─► bytes                                            what a client says
+//!  Message ─► Capabilities                                                   what a reader can do (capabilities.rs)
 //! ```
 //! One table has every message and parameter; decoder and encoder walk it. Any bytes are a message or an error: lengths are
 //! checked against what encloses them, depth and sizes have limits, unknown TLV parameters are skipped by their length and
 //! counted. An unknown TV parameter has no length and is an error.
 
+mod capabilities;
 mod node;
 mod report;
 mod request;
 mod table;
 
+pub use capabilities::{Capabilities, Unable};
 pub use node::{Message, Parameter, Value, frame_length};
-pub use report::{Stamp, TagRead, TagReads};
+pub use report::{Stamp, TagRead, TagReads, split};
 pub use request::{
-    Inventory, Power, Start, add_rospec, capabilities, close, delete_rospecs, enable_reports,
-    enable_rospec, get_config, keepalive_ack, set_config, start_rospec, stop_rospec,
+    Impinj, Inventory, Power, Start, add_rospec, capabilities, close, delete_rospecs,
+    enable_extensions, enable_reports, enable_rospec, get_config, get_report, keepalive_ack,
+    set_config, set_keepalive, start_rospec, stop_rospec,
 };
 
 /// Longest message, in bytes.

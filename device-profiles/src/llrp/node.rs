@@ -294,6 +294,20 @@ impl Message {
         Ok(Self { version, number, id, fields, parameters, skipped })
     }
 
+    /// Reads the LLRPStatus of an answer: its code and what it says; a vendor's answer has it in its data.
+    pub fn status(&self) -> Option<(u16, String)> {
+        let of = |status: &Parameter| {
+            let code = u16::try_from(status.number_of("StatusCode")?).ok()?;
+            Some((code, status.text_of("ErrorDescription").unwrap_or_default().to_owned()))
+        };
+        if let Some(status) = self.parameter("LLRPStatus") {
+            return of(status);
+        }
+        let Some(Value::Bytes(data)) = self.field("Data") else { return None };
+        let inside = Reader::new(data, "Data").parameters(0, &mut 0).ok()?;
+        inside.iter().find(|parameter| parameter.name() == "LLRPStatus").and_then(of)
+    }
+
     /// A message of LLRP 1.0.1, which every reader speaks.
     pub fn new(number: u16, id: u32, fields: Vec<Value>, parameters: Vec<Parameter>) -> Self {
         Self { version: 1, number, id, fields, parameters, skipped: 0 }
@@ -363,6 +377,16 @@ impl Parameter {
     /// A field that is a text.
     pub fn text_of(&self, name: &str) -> Option<&str> {
         if let Value::Text(text) = self.field(name)? { Some(text) } else { None }
+    }
+
+    /// A field that is a number with sign.
+    pub fn signed_of(&self, name: &str) -> Option<i64> {
+        if let Value::Signed(number) = self.field(name)? { Some(*number) } else { None }
+    }
+
+    /// Every parameter of a name in it.
+    pub fn all(&self, name: &'static str) -> impl Iterator<Item = &Self> {
+        self.parameters.iter().filter(move |parameter| parameter.name() == name)
     }
 
     /// The first parameter of a name in it.

@@ -188,10 +188,72 @@ impl<'a> TagRead<'a> {
     }
 }
 
+/// Cuts an RO_ACCESS_REPORT into reports of at most `bytes_max` bytes and `tags_max` tags, between parameters, each under a
+/// header of its own with the same id. One that is small enough comes back as it is.
+pub fn split(message: &[u8], bytes_max: usize, tags_max: usize) -> Result<Vec<Vec<u8>>, LlrpError> {
+    let mut rest = TagReads::of(message)?.rest;
+    let head = message.get(..HEADER_BYTES).unwrap_or_default();
+    let mut parts = Vec::new();
+    let mut part = head.to_vec();
+    let mut tags = 0;
+    while !rest.is_empty() {
+        let (number, _, after) = tlv(rest)?;
+        let (parameter, _) = rest.split_at(rest.len() - after.len());
+        let full = part.len() + parameter.len() > bytes_max || tags >= tags_max;
+        if full && part.len() > HEADER_BYTES {
+            parts.push(std::mem::replace(&mut part, head.to_vec()));
+            tags = 0;
+        }
+        part.extend(parameter);
+        tags += usize::from(number == 240);
+        rest = after;
+    }
+    parts.push(part);
+    for part in &mut parts {
+        let length = u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes();
+        if let Some(place) = part.get_mut(2..6) {
+            place.copy_from_slice(&length);
+        }
+    }
+    Ok(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::llrp::node::fixed_bytes;
+
+    /// A report of so many tags of 12 bytes.
+    fn report(tags: u8) -> Vec<u8> {
+        let mut bytes = vec![0x04, 0x3D, 0, 0, 0, 0, 0, 0, 0, 9];
+        for tag in 0..tags {
+            bytes.extend([0, 240, 0, 17, 0x8D, tag, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+        bytes[2..6].copy_from_slice(&length);
+        bytes
+    }
+
+    #[test]
+    fn a_long_report_is_cut_between_tags_and_loses_none() {
+        let whole = report(10);
+        assert_eq!(split(&whole, whole.len(), 10).unwrap(), std::slice::from_ref(&whole));
+        for (bytes_max, tags_max, parts) in [(10 + 3 * 17, 99, 4), (9_999, 4, 3), (1, 99, 10)] {
+            let cut = split(&whole, bytes_max, tags_max).unwrap();
+            assert_eq!(cut.len(), parts);
+            let tags = cut.iter().flat_map(|part| {
+                assert_eq!(frame_length(part).unwrap(), Some(part.len()));
+                assert_eq!(part[..2], whole[..2]);
+                assert_eq!(part[6..10], whole[6..10]);
+                TagReads::of(part).unwrap().map(|read| read.unwrap().epc[0])
+            });
+            assert_eq!(tags.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        }
+        let mut lie = whole;
+        lie[13] = 200;
+        assert!(split(&lie, 100, 99).is_err());
+        assert_eq!(split(&report(0), 100, 99).unwrap(), [report(0)]);
+    }
 
     #[test]
     fn tv_parameters_are_as_long_as_the_table_says() {

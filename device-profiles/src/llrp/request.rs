@@ -1,6 +1,7 @@
 //! What a client says to a reader.
 
-use super::{Message, Parameter, Value};
+use super::{IMPINJ, Message, Parameter, Value};
+use crate::profile::Search;
 
 /// What starts an inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Start {
         offset_ms: u32,
         /// Time between two beginnings, in milliseconds.
         period_ms: u32,
+        /// It ends after so long, in milliseconds.
+        for_ms: u32,
     },
     /// An input begins it; the same input ends it when it changes back.
     Gpi {
@@ -57,6 +60,15 @@ pub struct Inventory {
     pub session: u8,
     /// Tags that are expected in the field at once.
     pub population: u16,
+    /// What only a reader with Impinj's extensions enabled understands.
+    pub impinj: Option<Impinj>,
+}
+
+/// What an Impinj reader is told beyond the standard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Impinj {
+    /// How it looks for tags; `None` = as it is set.
+    pub search: Option<Search>,
 }
 
 fn number(value: impl Into<u64>) -> Value {
@@ -92,6 +104,13 @@ pub fn set_config(id: u32, keepalive_ms: u32, hold: bool) -> Message {
     Message::new(3, id, vec![number(0_u8)], parameters)
 }
 
+/// SET_READER_CONFIG with signs of life only, for readers that refuse the rest of [`set_config`].
+pub fn set_keepalive(id: u32, keepalive_ms: u32) -> Message {
+    let spec =
+        Parameter::new("KeepaliveSpec", vec![number(1_u8), number(keepalive_ms)], Vec::new());
+    Message::new(3, id, vec![number(0_u8)], vec![spec])
+}
+
 /// DELETE_ROSPEC: all of them.
 pub fn delete_rospecs(id: u32) -> Message {
     request(21, id, vec![number(0_u32)])
@@ -105,12 +124,14 @@ pub fn add_rospec(id: u32, inventory: &Inventory) -> Message {
             Parameter::new("GPITriggerValue", fields, Vec::new())
         })
     };
+    let mut duration_ms = 0;
     let (start, within, stop, until) = match inventory.start {
         Start::Request => (0_u8, None, 0_u8, None),
         Start::Immediate => (1, None, 0, None),
-        Start::Periodic { offset_ms, period_ms } => {
+        Start::Periodic { offset_ms, period_ms, for_ms } => {
             let fields = vec![number(offset_ms), number(period_ms)];
-            (2, Some(Parameter::new("PeriodicTriggerValue", fields, Vec::new())), 0, None)
+            duration_ms = for_ms;
+            (2, Some(Parameter::new("PeriodicTriggerValue", fields, Vec::new())), 1, None)
         }
         Start::Gpi { port, high, timeout_ms } => {
             (3, trigger(Some((port, high, 0))), 2, trigger(Some((port, !high, timeout_ms))))
@@ -123,7 +144,7 @@ pub fn add_rospec(id: u32, inventory: &Inventory) -> Message {
             Parameter::new("ROSpecStartTrigger", vec![number(start)], within.into_iter().collect()),
             Parameter::new(
                 "ROSpecStopTrigger",
-                vec![number(stop), number(0_u32)],
+                vec![number(stop), number(duration_ms)],
                 until.into_iter().collect(),
             ),
         ],
@@ -151,7 +172,7 @@ pub fn add_rospec(id: u32, inventory: &Inventory) -> Message {
     let report = Parameter::new(
         "ROReportSpec",
         vec![number(1_u8), number(inventory.report_tags)],
-        vec![selector],
+        std::iter::once(selector).chain(inventory.impinj.map(|_| fine_signal())).collect(),
     );
     let rospec = Parameter::new(
         "ROSpec",
@@ -174,13 +195,41 @@ fn antenna_configuration(inventory: &Inventory) -> Parameter {
         vec![number(inventory.session & 3), number(inventory.population), number(0_u32)],
         Vec::new(),
     );
+    let search = inventory.impinj.and_then(|impinj| impinj.search);
+    let search = search.map(|search| impinj(23, search.number().to_be_bytes().to_vec()));
     let command = Parameter::new(
         "C1G2InventoryCommand",
         vec![number(false)],
-        mode.into_iter().chain([singulation]).collect(),
+        mode.into_iter().chain([singulation]).chain(search).collect(),
     );
     let parameters = power.into_iter().chain([command]).collect();
     Parameter::new("AntennaConfiguration", vec![number(0_u16)], parameters)
+}
+
+/// A custom parameter of Impinj's.
+fn impinj(subtype: u32, data: Vec<u8>) -> Parameter {
+    Parameter::new("Custom", vec![number(IMPINJ), number(subtype), Value::Bytes(data)], Vec::new())
+}
+
+/// ImpinjTagReportContentSelector with ImpinjEnablePeakRSSI: the signal in 1/100 dBm instead of whole dBm. What lies in a custom
+/// parameter is bytes to the standard, so the inner one is written here.
+fn fine_signal() -> Parameter {
+    let mut inner = vec![0x03, 0xFF, 0, 14];
+    inner.extend(IMPINJ.to_be_bytes());
+    inner.extend(53_u32.to_be_bytes());
+    inner.extend([0, 1]);
+    impinj(50, inner)
+}
+
+/// IMPINJ_ENABLE_EXTENSIONS: without it an Impinj reader refuses its own parameters. The answer is a custom message with an
+/// LLRPStatus in its data.
+pub fn enable_extensions(id: u32) -> Message {
+    request(1023, id, vec![number(IMPINJ), number(21_u8), Value::Bytes(vec![0; 4])])
+}
+
+/// GET_REPORT: what waits for its report comes now.
+pub fn get_report(id: u32) -> Message {
+    request(60, id, Vec::new())
 }
 
 /// ENABLE_ROSPEC.

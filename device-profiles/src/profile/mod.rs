@@ -6,10 +6,12 @@
 //! split, so that decoding does no parsing of its own. `docs/specs/profile.md` is the schema for people.
 //!
 //! Codecs: `json`, one JSON value a frame; `raw`, one plain number, word, line or code a frame; `modbus`, the registers a bus
-//! actor read (see [`crate::modbus`]). All give the same measurements, so nothing behind the codec knows where a mass came
-//! from.
+//! actor read (see [`crate::modbus`]); `llrp`, `impinj`, `zebra` and `serial-rfid`, what readers of tags say; `scanner`, a line
+//! of a serial scanner and what its operator was doing; `sparkplug`, the metrics of a Sparkplug node (see
+//! [`crate::sparkplug`]). All give the same measurements, so nothing behind the codec knows where a mass came from.
 
 mod error;
+mod llrp;
 mod plain;
 mod stream;
 mod tags;
@@ -31,11 +33,15 @@ use crate::{
 
 pub use error::{Place, ProfileError};
 pub(crate) use error::{invalid, place, read};
+pub use llrp::{
+    ANTENNAS_MAX, INVENTORY_MS_MAX, KEEPALIVE_MS_MAX, KEEPALIVE_MS_MIN, LlrpSettings,
+    POWER_CDBM_MAX, REPORT_TAGS_MAX, Search, Strength,
+};
 pub use plain::{CodeMap, Line, LinePart, PlainType, PlainValue, ScaleState};
 pub use stream::{
     Kind, Poll, RegisterMap, ScanMap, ScanPaths, StockMap, Stream, ValueField, ValuesMap,
 };
-pub use tags::{PATIENCE_MS_MAX, TagsMap};
+pub use tags::{PATIENCE_MS_MAX, RSSI_SCALE_MAX, TagEncoding, TagFields, TagsMap};
 pub use weight::{CellMap, LineMap, MassUnit, ScaleMap, WeightCells, WeightMap};
 
 /// The text of the profile every device has unless it names another.
@@ -137,6 +143,8 @@ pub struct Profile {
     pub topics: Vec<TopicPattern>,
     /// The register map, for codec `modbus`.
     pub modbus: Option<ModbusMap>,
+    /// How the reader is set, for codec `llrp`.
+    pub llrp: Option<LlrpSettings>,
     /// Streams by name.
     pub streams: BTreeMap<String, Stream>,
     /// The stream that takes every name not listed, written `"*"`.
@@ -149,7 +157,7 @@ pub struct Profile {
 
 /// Byte format of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Codec {
     /// One JSON value a frame.
     Json,
@@ -159,6 +167,16 @@ pub enum Codec {
     Modbus,
     /// Messages of an RFID reader that speaks LLRP.
     Llrp,
+    /// Events of an Impinj reader with the IoT device interface.
+    Impinj,
+    /// Events of a Zebra reader with the IoT Connector, or of an RFD40 or RFD90.
+    Zebra,
+    /// Frames of an RFID module on a serial line.
+    SerialRfid,
+    /// A line of a serial scanner and what its operator was doing.
+    Scanner,
+    /// Metrics of a Sparkplug B node or of a device behind it, written as JSON by the host.
+    Sparkplug,
 }
 
 impl Codec {
@@ -169,11 +187,43 @@ impl Codec {
             Self::Raw => "raw",
             Self::Modbus => "modbus",
             Self::Llrp => "llrp",
+            Self::Impinj => "impinj",
+            Self::Zebra => "zebra",
+            Self::SerialRfid => "serial-rfid",
+            Self::Scanner => "scanner",
+            Self::Sparkplug => "sparkplug",
+        }
+    }
+
+    /// Its frames are JSON that the field maps of a profile are applied to.
+    pub fn reads_json(self) -> bool {
+        match self {
+            Self::Json | Self::Sparkplug => true,
+            Self::Raw
+            | Self::Modbus
+            | Self::Llrp
+            | Self::Impinj
+            | Self::Zebra
+            | Self::SerialRfid
+            | Self::Scanner => false,
+        }
+    }
+
+    /// Why a device of it can have no foreign topics; `None` = it can.
+    fn no_topics(self) -> Option<&'static str> {
+        match self {
+            Self::Json | Self::Raw | Self::Impinj | Self::Zebra => None,
+            Self::Modbus | Self::Llrp | Self::SerialRfid | Self::Scanner => {
+                Some("the hub connects to such a device itself, so it has no topics")
+            }
+            Self::Sparkplug => {
+                Some("the topics of Sparkplug are those of its specification; leave topics out")
+            }
         }
     }
 }
 
-/// Where the envelope fields are, for codec `json`.
+/// Where the envelope fields are, for codecs `json` and `sparkplug`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Envelope {
@@ -205,6 +255,8 @@ struct Text {
     topics: Vec<Spanned<TopicText>>,
     #[serde(default)]
     modbus: Option<Spanned<MapText>>,
+    #[serde(default)]
+    llrp: Option<Spanned<llrp::LlrpText>>,
     streams: Spanned<BTreeMap<String, Spanned<stream::StreamText>>>,
 }
 
@@ -230,6 +282,17 @@ impl Profile {
                 "codec: modbus needs a section modbus, and no other codec has one",
             ));
         }
+        let llrp = match (raw.codec, raw.llrp) {
+            (Codec::Llrp, None) => Some(LlrpSettings::default()),
+            (Codec::Llrp, Some(section)) => {
+                let at = place(&section);
+                Some(section.value.check().map_err(|error| error.at(at))?)
+            }
+            (_, None) => None,
+            (_, Some(section)) => {
+                return Err(invalid("a section llrp needs codec: llrp").at(place(&section)));
+            }
+        };
         let envelope = match raw.envelope {
             Some(envelope) => {
                 check_envelope(raw.codec, &envelope.value)
@@ -265,6 +328,7 @@ impl Profile {
             envelope,
             topics: Vec::with_capacity(raw.topics.len()),
             modbus,
+            llrp,
             streams,
             other,
             hash: ProfileHash::of(text),
@@ -279,8 +343,8 @@ impl Profile {
     }
 
     fn check_topic(&self, text: TopicText) -> Result<TopicPattern, ProfileError> {
-        if matches!(self.codec, Codec::Modbus | Codec::Llrp) {
-            return Err(invalid("the hub connects to such a device itself, so it has no topics"));
+        if let Some(why) = self.codec.no_topics() {
+            return Err(invalid(why));
         }
         if self.topics.len() == TOPICS_MAX {
             return Err(invalid(format!("more than {TOPICS_MAX} topics")));
@@ -307,8 +371,8 @@ impl Profile {
 }
 
 fn check_envelope(codec: Codec, envelope: &Envelope) -> Result<(), ProfileError> {
-    if codec != Codec::Json {
-        return Err(invalid("only codec: json has an envelope"));
+    if !codec.reads_json() {
+        return Err(invalid("only codec: json and codec: sparkplug have an envelope"));
     }
     if envelope.seq_default.is_some() && envelope.seq.is_none() {
         return Err(invalid("seq_default needs seq"));

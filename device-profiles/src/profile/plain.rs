@@ -137,11 +137,22 @@ pub(super) struct CodeText {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum ModeText {
+pub(super) enum ModeText {
     Receive,
     #[default]
     Pick,
     Count,
+}
+
+impl ModeText {
+    /// What it says.
+    pub(super) fn mode(self) -> ScanMode {
+        match self {
+            Self::Receive => ScanMode::Receive,
+            Self::Pick => ScanMode::Pick,
+            Self::Count => ScanMode::Count,
+        }
+    }
 }
 
 /// A scale's line as written.
@@ -235,13 +246,7 @@ impl PlainText {
 impl CodeText {
     /// Compiles it.
     pub(super) fn check(self) -> CodeMap {
-        CodeMap {
-            mode: match self.mode {
-                ModeText::Receive => ScanMode::Receive,
-                ModeText::Pick => ScanMode::Pick,
-                ModeText::Count => ScanMode::Count,
-            },
-        }
+        CodeMap { mode: self.mode.mode() }
     }
 }
 

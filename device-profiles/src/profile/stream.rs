@@ -207,7 +207,10 @@ impl StreamText {
     pub(super) fn check(self, scope: &Scope<'_>) -> Result<Stream, ProfileError> {
         let (class, dedupe, poll_ms) = (self.class, self.dedupe, self.poll_ms);
         let kind = self.kind(scope)?;
-        if dedupe == Dedupe::Seq && scope.envelope.seq.is_none() {
+        if scope.codec == Codec::Scanner && dedupe != Dedupe::Seq {
+            return Err(invalid("the hub numbers the scans of a scanner, so dedupe must be seq"));
+        }
+        if dedupe == Dedupe::Seq && scope.envelope.seq.is_none() && scope.codec != Codec::Scanner {
             return Err(invalid("dedupe: seq needs envelope.seq"));
         }
         let event_like = matches!(kind, Kind::Stock(_) | Kind::Scan(_));
@@ -266,7 +269,7 @@ impl StreamText {
             kinds.push(Kind::Registers(RegisterMap { fields }));
         }
         if let Some(text) = self.tags {
-            kinds.push(Kind::Tags(text.check()?));
+            kinds.push(Kind::Tags(text.check(scope.codec, self.dedupe)?));
         }
         let (Some(kind), None) = (kinds.pop(), kinds.pop()) else {
             return Err(invalid(
@@ -274,11 +277,21 @@ impl StreamText {
             ));
         };
         let codecs: &[Codec] = match kind {
-            Kind::Weight(_) => &[Codec::Json, Codec::Raw, Codec::Modbus],
-            Kind::Stock(_) | Kind::Values(_) | Kind::Scan(ScanMap::Paths(_)) => &[Codec::Json],
-            Kind::Plain(_) | Kind::Scan(ScanMap::Whole(_)) => &[Codec::Raw],
+            Kind::Weight(_) => &[Codec::Json, Codec::Raw, Codec::Modbus, Codec::Sparkplug],
+            Kind::Stock(_) | Kind::Values(_) | Kind::Scan(ScanMap::Paths(_)) => {
+                &[Codec::Json, Codec::Sparkplug]
+            }
+            Kind::Plain(_) => &[Codec::Raw],
+            Kind::Scan(ScanMap::Whole(_)) => &[Codec::Raw, Codec::Scanner],
             Kind::Registers(_) => &[Codec::Modbus],
-            Kind::Tags(_) => &[Codec::Llrp],
+            Kind::Tags(_) => &[
+                Codec::Llrp,
+                Codec::Json,
+                Codec::Impinj,
+                Codec::Zebra,
+                Codec::SerialRfid,
+                Codec::Sparkplug,
+            ],
         };
         if codecs.contains(&scope.codec) {
             return Ok(kind);

@@ -193,10 +193,12 @@ impl WeightText {
             return Err(invalid("settle_samples must be at least 1"));
         }
         let wanted = match codec {
-            Codec::Json => "cells",
+            Codec::Json | Codec::Sparkplug => "cells",
             Codec::Raw => "line",
             Codec::Modbus => "scales",
-            Codec::Llrp => return Err(invalid("a reader of tags weighs nothing")),
+            Codec::Llrp | Codec::Impinj | Codec::Zebra | Codec::SerialRfid | Codec::Scanner => {
+                return Err(invalid("a reader of tags or codes weighs nothing"));
+            }
         };
         for (name, there) in [
             ("cells", !self.cells.is_empty()),
@@ -211,7 +213,7 @@ impl WeightText {
             }
         }
         let cells = match (codec, map) {
-            (Codec::Json, _) => {
+            (Codec::Json | Codec::Sparkplug, _) => {
                 if self.cells.is_empty() {
                     return Err(invalid("a weight stream needs at least one cell"));
                 }
@@ -222,9 +224,15 @@ impl WeightText {
             }
             (Codec::Raw, _) => WeightCells::Line(self.line.unwrap_or_default().check()?),
             (Codec::Modbus, Some(map)) => WeightCells::Registers(scales(self.scales, map)?),
-            (Codec::Modbus | Codec::Llrp, _) => {
-                return Err(invalid("it needs a register map"));
-            }
+            (
+                Codec::Modbus
+                | Codec::Llrp
+                | Codec::Impinj
+                | Codec::Zebra
+                | Codec::SerialRfid
+                | Codec::Scanner,
+                _,
+            ) => return Err(invalid("it needs a register map")),
         };
         Ok(WeightMap {
             cells,

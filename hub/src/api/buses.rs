@@ -1,7 +1,10 @@
 //! Buses, the devices on them, and what these may be told.
 
 use actix_web::{HttpResponse, http::StatusCode, web};
-use actors::bus::{Ask, AskError, Asked, BusAddress};
+use actors::{
+    bus::{Ask, AskError, Asked, BusAddress},
+    reader::ReaderAddress,
+};
 use device_profiles::FacilityId;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,10 +13,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     Api,
     problem::Problem,
+    readers::ReaderState,
     request::{Json, Page, Paging, Query, id},
 };
 use crate::{
     buses::Running,
+    directory,
+    readers::READER_UNIT,
     store::buses::{Bus, Place, Placed},
 };
 
@@ -27,7 +33,9 @@ pub struct NewBus {
     id: String,
     /// Its facility.
     facility: String,
-    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT` or `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`.
+    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT` or `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`;
+    /// `llrp://HOST` or `llrps://HOST` for an RFID reader, `serial:///dev/serial/by-id/NAME?baud=115200` for a serial reader or
+    /// scanner.
     address: String,
 }
 
@@ -60,6 +68,9 @@ pub struct BusState {
     connects: u64,
     /// The devices on it.
     units: Vec<UnitState>,
+    /// What the RFID reader is like, if it is one and has its device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reader: Option<ReaderState>,
 }
 
 /// A unit of a bus.
@@ -97,7 +108,11 @@ pub struct UnitState {
     last_error: String,
 }
 
-fn state(bus: Bus, running: Option<&Running>) -> BusState {
+fn state(api: &Api, bus: Bus) -> BusState {
+    if ReaderAddress::is_one(&bus.address) {
+        return reader(api, bus);
+    }
+    let running = api.desk.buses.get(&bus.id);
     let Some(running) = running else {
         let last_error = "it is not running yet".to_owned();
         return BusState {
@@ -107,6 +122,7 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
             used_percent: 0.0,
             connects: 0,
             units: Vec::new(),
+            reader: None,
         };
     };
     let handle = &running.handle;
@@ -140,6 +156,24 @@ fn state(bus: Bus, running: Option<&Running>) -> BusState {
         used_percent: handle.health.busy_us.load(Relaxed) as f64 * 100.0 / (lived.max(1) as f64),
         connects: handle.health.connects.load(Relaxed),
         units: handle.spec.units.iter().zip(handle.units.iter()).map(unit).collect(),
+        reader: None,
+    }
+}
+
+fn reader(api: &Api, bus: Bus) -> BusState {
+    let running = api.desk.readers.get(&bus.id);
+    let health = running.as_ref().map(|running| &running.handle.health);
+    BusState {
+        bus,
+        up: health.is_some_and(|health| health.up.load(Relaxed)),
+        last_error: match health {
+            Some(health) => health.error(),
+            None => "no device is on it, so it is not connected".to_owned(),
+        },
+        used_percent: 0.0,
+        connects: health.map_or(0, |health| health.connects.load(Relaxed)),
+        units: Vec::new(),
+        reader: running.as_ref().map(ReaderState::of),
     }
 }
 
@@ -152,10 +186,7 @@ pub async fn list(api: web::Data<Api>, query: Query<BusQuery>) -> Answer {
     let rows =
         api.desk.store.list_buses(query.0.facility.as_deref(), None, after, paging.fetch()).await?;
     let page = Page::of(rows, &paging, |bus| [bus.id.clone()]);
-    Ok(HttpResponse::Ok().json(page.map(|bus| {
-        let running = api.desk.buses.get(&bus.id);
-        state(bus, running.as_ref())
-    })))
+    Ok(HttpResponse::Ok().json(page.map(|bus| state(&api, bus))))
 }
 
 async fn found(api: &Api, bus: &str) -> Result<Bus, Problem> {
@@ -167,8 +198,17 @@ async fn found(api: &Api, bus: &str) -> Result<Bus, Problem> {
 #[utoipa::path(get, path = "/api/v1/buses/{bus}", tag = "buses", params(("bus" = String, Path)), responses((status = 200, body = BusState)))]
 pub async fn get(api: web::Data<Api>, path: web::Path<String>) -> Answer {
     let bus = found(&api, &path).await?;
-    let running = api.desk.buses.get(&bus.id);
-    Ok(HttpResponse::Ok().json(state(bus, running.as_ref())))
+    Ok(HttpResponse::Ok().json(state(&api, bus)))
+}
+
+/// An address in its one form.
+fn normal(address: &str) -> Result<String, Problem> {
+    let parsed = if ReaderAddress::is_one(address) {
+        address.parse::<ReaderAddress>().map(|address| address.to_string())
+    } else {
+        address.parse::<BusAddress>().map(|address| address.to_string())
+    };
+    parsed.map_err(|error| Problem::invalid("address", format!("{error}.")))
 }
 
 /// Adds a bus.
@@ -179,10 +219,9 @@ pub async fn post(api: web::Data<Api>, body: Json<NewBus>) -> Answer {
         Problem::invalid("id", format!("{name:?} cannot be the id of a bus: {error}."))
     })?;
     let facility: FacilityId = id("facility", &facility)?;
-    let address: BusAddress =
-        address.parse().map_err(|error| Problem::invalid("address", format!("{error}.")))?;
+    let address = normal(&address)?;
     api.facility_known(Some(facility.as_str())).await?;
-    if !api.desk.store.add_bus(&name, facility.as_str(), &address.to_string()).await? {
+    if !api.desk.store.add_bus(&name, facility.as_str(), &address).await? {
         let detail = format!(
             "There is a bus {name:?} already, or another bus has the address {address}. Only one may talk on a line."
         );
@@ -190,8 +229,7 @@ pub async fn post(api: web::Data<Api>, body: Json<NewBus>) -> Answer {
     }
     api.desk.credentials_changed().await;
     let bus = found(&api, &name).await?;
-    let running = api.desk.buses.get(&bus.id);
-    Ok(HttpResponse::Created().json(state(bus, running.as_ref())))
+    Ok(HttpResponse::Created().json(state(&api, bus)))
 }
 
 /// Removes a bus; the devices on it stay enrolled and are on no bus.
@@ -204,29 +242,62 @@ pub async fn delete(api: web::Data<Api>, path: web::Path<String>) -> Answer {
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Puts a device on a bus. Its profile must have a register map.
+/// A device fits on a bus: its profile is of the bus's kind, and its unit one that can be there.
+fn check_kind(bus: &Bus, device: &directory::Device, unit: u8) -> Result<(), Problem> {
+    if ReaderAddress::is_one(&bus.address) {
+        if device.profile.llrp.is_none() {
+            let detail = format!(
+                "Device {} has profile {}, which does not speak LLRP, and bus {} is an RFID reader. Enrol it with an LLRP profile.",
+                device.id, device.profile.name, bus.id
+            );
+            return Err(Problem::new(StatusCode::CONFLICT, "not_llrp", detail));
+        }
+        if unit != READER_UNIT {
+            return Err(Problem::invalid("unit", "An RFID reader has one unit, number 1."));
+        }
+        return Ok(());
+    }
+    let address: BusAddress =
+        bus.address.parse().map_err(|_| Problem::internal("a bus with a bad address"))?;
+    if !address.speaks(device.profile.codec) {
+        let (kind, wanted, code) = match &address {
+            BusAddress::Line(..) => {
+                ("line of a reader or scanner", "serial-rfid or scanner", "not_serial")
+            }
+            BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => {
+                ("Modbus bus", "modbus", "not_modbus")
+            }
+        };
+        let detail = format!(
+            "Device {} has profile {} of codec: {}, and bus {} is a {kind}. Enrol it with a profile of codec: {wanted}.",
+            device.id,
+            device.profile.name,
+            device.profile.codec.as_str(),
+            bus.id
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, code, detail));
+    }
+    let units = match &address {
+        BusAddress::Tcp(_) => 0..=255,
+        BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => 1..=247,
+        BusAddress::Line(..) => 1..=1,
+    };
+    if !units.contains(&unit) {
+        let detail = "A unit on a serial line has an address from 1 to 247; a reader or scanner has its line to itself, and is unit 1.";
+        return Err(Problem::invalid("unit", detail));
+    }
+    Ok(())
+}
+
+/// Puts a device on a bus. Its profile must have a register map; on an RFID reader it must speak LLRP, and is unit 1.
 #[utoipa::path(put, path = "/api/v1/devices/{device}/bus", tag = "buses", params(("device" = String, Path)), request_body = Place, responses((status = 200, body = Place)))]
 pub async fn put_unit(api: web::Data<Api>, path: web::Path<String>, body: Json<Place>) -> Answer {
     let Some(device) = api.desk.directory.device(&path) else {
         return Err(Problem::not_found("device", &path));
     };
-    if device.profile.modbus.is_none() {
-        let detail = format!(
-            "Device {} has profile {}, which has no register map. Enrol it with a Modbus profile.",
-            device.id, device.profile.name
-        );
-        return Err(Problem::new(StatusCode::CONFLICT, "not_modbus", detail));
-    }
     let place = body.0;
     let bus = found(&api, &place.bus).await?;
-    let address: BusAddress =
-        bus.address.parse().map_err(|_| Problem::internal("a bus with a bad address"))?;
-    if !matches!(address, BusAddress::Tcp(_)) && !(1..=247).contains(&place.unit) {
-        return Err(Problem::invalid(
-            "unit",
-            "A unit on a serial line has an address from 1 to 247.",
-        ));
-    }
+    check_kind(&bus, &device, place.unit)?;
     match api.desk.store.place_unit(device.id.as_str(), &place).await? {
         Placed::Done => {}
         Placed::NoBus => return Err(Problem::not_found("bus", &place.bus)),

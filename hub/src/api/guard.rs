@@ -17,6 +17,7 @@ use actix_web::{
     middleware::Next,
     web,
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use fold::Position;
 
 use super::{
@@ -27,6 +28,7 @@ use super::{
     problem::{PROBLEM_JSON, Problem},
     routes::{self, Route},
 };
+use crate::directory::Unknown;
 
 /// Header that carries the request id.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -90,7 +92,9 @@ async fn admit(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
     let permission = route.or(known.first()).map_or(Permission::Open, |route| route.permission);
     let free = permission == Permission::Open
         || (permission == Permission::MetricsRead && api.metrics_open);
-    if !free {
+    if permission == Permission::DeviceSelf {
+        identify_device(api, request)?;
+    } else if !free {
         identify(api, request)?;
     }
     if route.is_none() && !known.is_empty() {
@@ -127,6 +131,60 @@ fn identify(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
     }
     request.extensions_mut().insert(caller);
     Ok(())
+}
+
+/// Finds out whether the device that the path names calls, and leaves it with the request. What it presents is the secret it
+/// would present as its MQTT password: as `Basic DEVICE:SECRET`, which is all that some readers can, or as `Bearer SECRET`.
+fn identify_device(api: &Api, request: &ServiceRequest) -> Result<(), Problem> {
+    // The router has not looked at the path yet. What is escaped in it names nobody: no id needs that.
+    let pattern = request.match_pattern().unwrap_or_default();
+    let mut levels = pattern.split('/').zip(request.path().split('/'));
+    let named = levels.find(|(level, _)| *level == "{device}").map_or("", |(_, named)| named);
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some(header) = header else {
+        let detail = "This needs the device's secret. Send `Authorization: Basic`, with the device's id and its secret.";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail));
+    };
+    let checked = match credentials(header) {
+        Some((name, secret)) if name.as_deref().is_none_or(|name| name == named) => {
+            api.desk.directory.check(named, &secret)
+        }
+        Some(_) | None => Err(Unknown::BadSecret),
+    };
+    match checked {
+        Ok(device) => {
+            request.extensions_mut().insert(device);
+            Ok(())
+        }
+        Err(Unknown::NotReady) => Err(Problem::away("the directory was never read")),
+        // Whoever has no secret of it does not learn whether there is such a device.
+        Err(
+            unknown @ (Unknown::NotEnrolled
+            | Unknown::Disabled
+            | Unknown::BadSecret
+            | Unknown::BadCertificate),
+        ) => {
+            let address = request.peer_addr().map(|peer| peer.ip());
+            let peer = address.map_or_else(String::new, |address| address.to_string());
+            api.desk.directory.note(named, peer, &format!("HTTP: {unknown}"));
+            if api.auth.failed(address) {
+                return Err(Problem::too_many_failures());
+            }
+            let detail = "There is no such device, or the secret is not one of its own. Enrol it, or make it a new credential.";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail))
+        }
+    }
+}
+
+/// Name, if one is told, and secret of an Authorization header.
+fn credentials(header: &str) -> Option<(Option<String>, Vec<u8>)> {
+    if let Some(secret) = header.strip_prefix("Bearer ") {
+        return Some((None, secret.as_bytes().to_vec()));
+    }
+    let pair = STANDARD.decode(header.strip_prefix("Basic ")?.trim()).ok()?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    let name = String::from_utf8(pair.get(..colon)?.to_vec()).ok()?;
+    Some((Some(name), pair.get(colon + 1..)?.to_vec()))
 }
 
 fn refuse(api: &Api, request: &ServiceRequest, denied: Denied) -> Problem {

@@ -22,6 +22,7 @@ pub fn openapi_json() -> String {
     });
     document["components"]["securitySchemes"] = json!({
         "token": { "type": "http", "scheme": "bearer" },
+        "device": { "type": "http", "scheme": "basic", "description": "A device's id and its secret" },
         "session": { "type": "apiKey", "in": "cookie", "name": super::auth::SESSION_COOKIE },
     });
     for route in ROUTES {
@@ -58,7 +59,11 @@ fn complete(operation: &mut Value, path: &str, method: &str, permission: Permiss
     if permission == Permission::Open {
         return;
     }
-    operation["security"] = json!([{ "token": [] }, { "session": [] }]);
+    operation["security"] = if permission == Permission::DeviceSelf {
+        json!([{ "device": [] }])
+    } else {
+        json!([{ "token": [] }, { "session": [] }])
+    };
     operation["responses"]["default"] = json!({
         "description": "A problem",
         "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },

@@ -21,6 +21,8 @@ pub enum Permission {
     StockChange,
     /// Read the metrics.
     MetricsRead,
+    /// Be the device that the path names: its own secret is the credential, and nobody else's, not even an admin's.
+    DeviceSelf,
 }
 
 impl Permission {
@@ -35,6 +37,7 @@ impl Permission {
             Self::StockRead => "stock:read",
             Self::StockChange => "stock:change",
             Self::MetricsRead => "metrics:read",
+            Self::DeviceSelf => "device:self",
         }
     }
 }

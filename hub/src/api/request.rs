@@ -92,6 +92,19 @@ impl<const MAX: usize> FromRequest for Text<MAX> {
     }
 }
 
+/// A body of any bytes, of at most `MAX`.
+pub struct Body<const MAX: usize = BODY_BYTES_MAX>(pub Vec<u8>);
+
+impl<const MAX: usize> FromRequest for Body<MAX> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(_: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let payload = payload.take();
+        Box::pin(async move { read(payload, MAX).await.map(Self) })
+    }
+}
+
 /// The body, if it is not longer than `most` bytes.
 async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
     let mut body = Vec::new();

@@ -7,7 +7,8 @@ use actix_web::{http::Method, web};
 
 use super::{
     accounts, buses, calibration, certificates, commands, devices, downlink, explain, master,
-    outside, page, permission::Permission, profiles, readings, removal, stock, tags,
+    outside, page, permission::Permission, profiles, push, readings, removal, scanners, stock,
+    tags,
 };
 use crate::feed::live;
 
@@ -90,6 +91,9 @@ routes! {
     POST "/api/v1/devices/{device}/revoke" DevicesWrite devices::revoke
     POST "/api/v1/devices/{device}/enable" DevicesWrite devices::enable
     GET  "/api/v1/devices/{device}/readings" DevicesRead readings::list
+    POST "/api/v1/devices/{device}/readings/{stream}" DeviceSelf push::post
+    GET  "/api/v1/devices/{device}/scanner" DevicesRead scanners::get
+    PUT  "/api/v1/devices/{device}/scanner" DevicesWrite scanners::put
     GET  "/api/v1/devices/{device}/credentials" DevicesRead devices::list_credentials
     POST "/api/v1/devices/{device}/credentials" DevicesWrite devices::post_credential
     POST "/api/v1/devices/{device}/certificates" DevicesWrite certificates::post

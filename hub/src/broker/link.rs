@@ -25,15 +25,18 @@ use actors::{
     journal::{AckCell, Completion},
 };
 use bytes::Bytes;
-use device_profiles::limits::FRAME_BYTES_MAX;
-use rumqttc::{AsyncClient, Publish, QoS, SubscribeFilter};
+use device_profiles::{
+    limits::FRAME_BYTES_MAX,
+    sparkplug::{Topic, state_topic},
+};
+use rumqttc::{AsyncClient, LastWill, Publish, QoS, SubscribeFilter};
 use tokio::{
     sync::{Mutex, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use super::{
-    Stats,
+    Said, Stats,
     poller::{Arrival, Poller},
     sent::{Sent, Unanswered},
     settings::Settings,
@@ -44,6 +47,7 @@ use crate::{
     foreign::Unread,
     ingress::{HubIngress, TOPIC_ROOT, reading_topic},
     mqtt::PublishRefusal,
+    sparkplug,
 };
 
 /// Payload bytes taken and not yet durable; at the limit nothing more is taken.
@@ -72,6 +76,8 @@ pub(super) struct Link {
     stop: watch::Receiver<bool>,
     /// Commands to devices; what is left here when a connection ends goes by the next.
     orders: Mutex<mpsc::Receiver<Order>>,
+    /// What is said once and not again.
+    says: Mutex<mpsc::Receiver<Said>>,
     /// Foreign filters that the session has, as far as this hub knows.
     filters: std::sync::Mutex<Arc<[String]>>,
     /// The broker has a session of ours since this hub started.
@@ -120,6 +126,7 @@ impl Link {
         stats: Arc<Stats>,
         stop: watch::Receiver<bool>,
         orders: mpsc::Receiver<Order>,
+        says: mpsc::Receiver<Said>,
     ) -> Self {
         Self {
             settings,
@@ -128,6 +135,7 @@ impl Link {
             stats,
             stop,
             orders: Mutex::new(orders),
+            says: Mutex::new(says),
             filters: std::sync::Mutex::new(Arc::from([])),
             had_session: AtomicBool::new(false),
         }
@@ -142,10 +150,16 @@ impl Link {
         if self.is_told_to_stop() {
             return End::Done;
         }
-        let options = match self.settings.options() {
+        let mut options = match self.settings.options() {
             Ok(options) => options,
             Err(error) => return self.failed(error.to_string()),
         };
+        if self.directory.speaks_sparkplug() {
+            // Nodes that store until a host is there again must learn that it is gone.
+            let gone = sparkplug::state(false, self.ingress.now_ms());
+            let topic = state_topic(sparkplug::HOST);
+            options.set_last_will(LastWill::new(topic, gone, QoS::AtLeastOnce, true));
+        }
         let (client, events) = AsyncClient::new(options, REQUESTS_MAX);
         let connection = Connection {
             link: self,
@@ -183,6 +197,17 @@ impl Link {
         if message.retain {
             return count(&self.stats.retained);
         }
+        if let Some(topic) = Topic::parse(&message.topic) {
+            if message.payload.len() > FRAME_BYTES_MAX {
+                self.note(topic.edge, "the broker brought a Sparkplug payload that is too large");
+                return count(&self.stats.too_large);
+            }
+            return match self.ingress.node(&topic, &message.payload, durable) {
+                Ok(true) => Taken::Journaled,
+                Ok(false) => count(&self.stats.unknown_device),
+                Err(refusal) => Self::refused(refusal),
+            };
+        }
         let (device, stream) = match self.reader(&message.topic) {
             Ok(found) => found,
             Err(Unread::NotReady) => return Taken::Later(Duration::from_millis(RETRY_SLOW_MS)),
@@ -210,9 +235,15 @@ impl Link {
         let told = Completion::Cell(Arc::clone(durable));
         match self.ingress.take(&device, &stream, payload, false, told) {
             Ok(()) => Taken::Journaled,
-            Err(PublishRefusal::QueueFull) => Taken::Later(Duration::from_millis(RETRY_MS)),
-            Err(PublishRefusal::Quota) => Taken::Later(Duration::from_millis(RETRY_SLOW_MS)),
-            Err(PublishRefusal::Unavailable | PublishRefusal::NotAuthorised) => Taken::Over,
+            Err(refusal) => Self::refused(refusal),
+        }
+    }
+
+    fn refused(refusal: PublishRefusal) -> Taken {
+        match refusal {
+            PublishRefusal::QueueFull => Taken::Later(Duration::from_millis(RETRY_MS)),
+            PublishRefusal::Quota => Taken::Later(Duration::from_millis(RETRY_SLOW_MS)),
+            PublishRefusal::Unavailable | PublishRefusal::NotAuthorised => Taken::Over,
         }
     }
 
@@ -241,6 +272,7 @@ impl Connection<'_> {
         let mut stop = self.link.stop.clone();
         let mut wanted = self.link.directory.filters();
         let mut orders = self.link.orders.lock().await;
+        let mut says = self.link.says.lock().await;
         loop {
             let takes = self.held.is_none() && self.open_bytes < OPEN_BYTES_MAX;
             self.listens(takes);
@@ -256,6 +288,11 @@ impl Connection<'_> {
                 },
                 order = orders.recv(), if stands && self.sent.has_room() => if let Some(order) = order {
                     self.command(order)?;
+                },
+                said = says.recv(), if stands => if let Some(Said { topic, payload, retain }) = said {
+                    self.client
+                        .try_publish(topic, QoS::AtMostOnce, retain, payload)
+                        .map_err(|error| format!("cannot publish: {error}"))?;
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     return Err("the broker does not acknowledge what the hub sends".into());
@@ -338,6 +375,7 @@ impl Connection<'_> {
                     );
                 }
                 if filters.contains(&own) && !stats.connected.swap(true, Relaxed) {
+                    link.ingress.sparkplug.way_is_new();
                     tracing::info!(broker = link.settings.url(), "connected to the broker");
                 }
             }

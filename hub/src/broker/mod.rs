@@ -58,6 +58,17 @@ const BACKOFF_MS_MAX: u64 = 5_000;
 /// How long a stop waits for acknowledgements on their way, in milliseconds.
 const STOP_MS_MAX: u64 = 2_000;
 
+/// What the hub has to say and nobody acknowledges, on its way to the client.
+const SAYS_MAX: usize = 64;
+
+/// Something that is said at most once.
+#[derive(Debug)]
+struct Said {
+    topic: String,
+    payload: Vec<u8>,
+    retain: bool,
+}
+
 macro_rules! counters {
     ($( $(#[$doc:meta])* $name:ident, )+) => {
         /// What the link counts, and how it stands.
@@ -136,6 +147,7 @@ pub struct Broker {
     pub stats: Arc<Stats>,
     url: String,
     orders: mpsc::Sender<Order>,
+    says: mpsc::Sender<Said>,
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
     arbiter: Arbiter,
@@ -160,6 +172,7 @@ impl Broker {
         let (stop, told_to_stop) = watch::channel(false);
         let (tell_stopped, stopped) = watch::channel(false);
         let (orders, told_to_send) = mpsc::channel(sent::COMMANDS_MAX);
+        let (says, told_to_say) = mpsc::channel(SAYS_MAX);
         let url = settings.url().to_owned();
         let link = Arc::new(link::Link::new(
             settings,
@@ -168,6 +181,7 @@ impl Broker {
             Arc::clone(&stats),
             told_to_stop,
             told_to_send,
+            told_to_say,
         ));
         let policy = Policy {
             backoff_ms_max: BACKOFF_MS_MAX,
@@ -192,7 +206,7 @@ impl Broker {
         let status = told
             .await
             .map_err(|_| anyhow::anyhow!("the broker link's thread ended at its start"))?;
-        Ok((Self { stats, url, orders, stop, stopped, arbiter }, status))
+        Ok((Self { stats, url, orders, says, stop, stopped, arbiter }, status))
     }
 
     /// The broker's address, without secrets.
@@ -221,5 +235,10 @@ impl Broker {
 impl Way for Broker {
     fn send(&self, order: Order) -> bool {
         self.stats.connected.load(Relaxed) && self.orders.try_send(order).is_ok()
+    }
+
+    fn say(&self, topic: &str, payload: Vec<u8>, retain: bool) -> bool {
+        let said = Said { topic: topic.to_owned(), payload, retain };
+        self.stats.connected.load(Relaxed) && self.says.try_send(said).is_ok()
     }
 }

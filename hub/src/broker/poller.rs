@@ -84,6 +84,8 @@ async fn poll(mut events: EventLoop, tell: mpsc::Sender<Arrival>) {
             Ok(Event::Incoming(Packet::UnsubAck(ack))) => {
                 Arrival::Answered { packet_id: ack.pkid, refused: Vec::new() }
             }
+            // Said at most once: it has no id and no answer.
+            Ok(Event::Outgoing(Outgoing::Publish(0))) => continue,
             Ok(Event::Outgoing(
                 Outgoing::Publish(id) | Outgoing::Subscribe(id) | Outgoing::Unsubscribe(id),
             )) => Arrival::Left(id),

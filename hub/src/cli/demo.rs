@@ -47,7 +47,15 @@ pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let hub = start(&config).await?;
         let mqtt = hub.mqtt.context("the demo has its own MQTT endpoint")?;
         greet(&hub, &dir);
-        println!("\nA simulated shop moves goods now. Ctrl-C stops everything.\n");
+        println!("\nA simulated shop moves goods now, and a store with RFID readers beside it. Ctrl-C stops everything.\n");
+        let mut tags = Command::new(&simulator)
+            .args(["tags", "--hub", &format!("http://{}", hub.http)])
+            .arg("--token-file")
+            .arg(token_file(&dir))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start the simulator of tags")?;
         let mut child = Command::new(simulator)
             .args(["play", &args.scenario, "--speed", &args.speed.to_string()])
             .arg("--hub")
@@ -62,8 +70,10 @@ pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         stop.wait().await;
         println!("\nstopping …");
         // It also got the terminal's Ctrl-C; when stopped otherwise it did not.
-        let _ = child.kill();
-        let _ = child.wait();
+        for child in [&mut child, &mut tags] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         hub.stop(true).await;
         Ok(ExitCode::SUCCESS)
     })

@@ -45,7 +45,7 @@ enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Enrol, list, show, revoke and enable devices on a running hub; probe a Modbus line for devices it does not know.
+    /// Enrol, list, show, revoke and enable devices on a running hub; probe a Modbus line or a network for devices it does not know.
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// Show, check, try and import profiles: what a device's bytes mean. Needs no running hub.

@@ -201,6 +201,22 @@ impl Config {
                 ),
             ],
         );
+        section(
+            "readers",
+            &[
+                (
+                    "Authority of the certificates of RFID readers that are reached over TLS (llrps://), PEM.",
+                    "ca_file",
+                    path(&self.readers.ca_file),
+                ),
+                (
+                    "The hub's own client certificate at readers, PEM, and its key; for readers that want one.",
+                    "cert_file",
+                    path(&self.readers.cert_file),
+                ),
+                ("", "key_file", path(&self.readers.key_file)),
+            ],
+        );
         let format = match self.log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",

@@ -232,7 +232,7 @@ impl Open {
         };
         let Some(route) = &self.inflow.route else { return Err(Cause::TopicInvalid) };
         let code = match route {
-            Route::Reading { .. } | Route::Unread => {
+            Route::Reading { .. } | Route::Node | Route::Unread => {
                 match core.ingress.publish(&self.grant, route, &inbound, &self.inflow.cell) {
                     Ok(Accepted::Journaled) => {
                         core.stats.count(Counter::Journaled);

@@ -113,6 +113,8 @@ pub enum Route {
         /// Whose it is; `None` = the client's own.
         of: Option<Arc<str>>,
     },
+    /// A message of the Sparkplug node that the client is: to the host, and from there to the journal.
+    Node,
     /// A foreign client's topic that nothing here reads: acknowledged, counted and let go.
     Unread,
     /// A topic inside the device's own tree: to subscribers and retained messages, not to the journal.
@@ -124,7 +126,7 @@ impl Route {
     pub fn lasts(&self) -> bool {
         match self {
             Self::Reading { of, .. } => of.is_none(),
-            Self::DeviceLocal => true,
+            Self::DeviceLocal | Self::Node => true,
             Self::Unread => false,
         }
     }

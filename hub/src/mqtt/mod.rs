@@ -89,7 +89,7 @@ impl Core {
                 self.registry.route(message);
                 true
             }
-            Route::Reading { .. } | Route::Unread => {
+            Route::Reading { .. } | Route::Node | Route::Unread => {
                 let inbound = Inbound {
                     topic: &message.topic,
                     payload: &message.payload,

@@ -41,6 +41,13 @@ pub struct Rates {
     connects: Meter,
 }
 
+impl Rates {
+    /// A fresh one would allow no more.
+    fn is_idle(&self, now: Instant) -> bool {
+        [&self.publishes, &self.bytes, &self.connects].iter().all(|meter| meter.is_idle(now))
+    }
+}
+
 struct Device {
     clients: Vec<Arc<Client>>,
     rates: Arc<Rates>,
@@ -184,6 +191,17 @@ impl Registry {
         })
     }
 
+    /// The rates of a device, whether or not it is connected: what it sends by another way counts as well.
+    pub fn rates_of(&self, device: &str) -> Arc<Rates> {
+        let mut state = self.lock();
+        let device = state.devices.entry(device.into()).or_insert_with(|| Device {
+            clients: Vec::new(),
+            rates: self.rates(),
+            generation_min: 0,
+        });
+        Arc::clone(&device.rates)
+    }
+
     /// Makes a connection the owner of its client, taking it over from another connection.
     pub fn attach(&self, attach: Attach<'_>, now: Instant) -> Result<Attached, AttachRefusal> {
         let mut guard = self.lock();
@@ -299,9 +317,9 @@ impl Registry {
         }
         due.extend(state.wills.extract_if(|_, w| w.due_at <= now).map(|(_, w)| w.will));
         state.retained.sweep(now);
-        state.devices.retain(|_, d| {
-            !d.clients.is_empty() || d.generation_min > 0 || !d.rates.connects.is_idle(now)
-        });
+        state
+            .devices
+            .retain(|_, d| !d.clients.is_empty() || d.generation_min > 0 || !d.rates.is_idle(now));
         due
     }
 

@@ -15,7 +15,9 @@ pub struct Bus {
     pub id: String,
     /// Its facility.
     pub facility: String,
-    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT` or `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`.
+    /// Where it is: `tcp://HOST:502`, `rtu+tcp://HOST:PORT` or `rtu:///dev/serial/by-id/NAME?baud=19200&parity=none`;
+    /// `llrp://HOST:5084` or `llrps://HOST:5085` for an RFID reader, `serial:///dev/serial/by-id/NAME?baud=115200` for a serial
+    /// reader or scanner.
     pub address: String,
     /// When it was added.
     pub created_at: When,

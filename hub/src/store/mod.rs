@@ -23,6 +23,7 @@ pub mod query;
 pub mod read_master;
 pub mod refused;
 pub mod retire;
+pub mod scanners;
 pub mod series;
 mod series_read;
 pub mod shapes;

@@ -115,6 +115,25 @@ impl Running {
         answer.json()
     }
 
+    /// Waits until the ledger of a device tells of so many frames applied and rejected.
+    pub async fn settled(&self, device: &str, wanted: (i64, i64)) {
+        let path = format!("/api/v1/ledger?facility=f1&device={device}");
+        let mut last = (0, 0);
+        let reached = async {
+            while last != wanted {
+                let page = self.get(&path).await;
+                let hours = page["items"].as_array().unwrap();
+                let sum = |name: &str| hours.iter().map(|hour| hour[name].as_i64().unwrap()).sum();
+                last = (sum("applied"), sum("rejected"));
+                if wanted == (0, 0) {
+                    return;
+                }
+            }
+        };
+        let reached = timeout(PATIENCE, reached).await;
+        assert!(reached.is_ok() && last == wanted, "{device}: {last:?} and not {wanted:?}");
+    }
+
     /// A stock-changing call.
     pub async fn change(&self, path: &str, key: &str, body: Value) -> Answer {
         self.call_with("POST", path, Some(body), &[("idempotency-key", key)]).await

@@ -1,7 +1,7 @@
 //! The command line's words.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 /// Simulates the devices, goods and people of a facility, and judges what a Stockfold hub makes of them.
 ///
@@ -25,6 +25,10 @@ pub enum Command {
     Idle(IdleArgs),
     /// Let others' rules for tags tell what they make of simulated reads, and score them by where the tags were.
     Rfid(RfidArgs),
+    /// Serve simulated RFID readers by LLRP, on consecutive ports, until Ctrl-C.
+    Readers(ReadersArgs),
+    /// Let a world of tags run on the wall clock, its readers served by LLRP and told to a hub, until Ctrl-C.
+    Tags(TagsArgs),
     /// Look at scenarios.
     Scenario {
         #[command(subcommand)]
@@ -139,6 +143,27 @@ pub struct RfidArgs {
     pub list: bool,
 }
 
+#[derive(Debug, ClapArgs)]
+pub struct TagsArgs {
+    /// A built-in scenario of tags; `rfid --list` names them.
+    #[arg(default_value = "store")]
+    pub scenario: String,
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// Facility that is made of it.
+    #[arg(long, default_value = "store")]
+    pub facility: String,
+    /// Where the readers listen.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind: IpAddr,
+    /// What decides which reads there are.
+    #[arg(long, value_enum, default_value_t = Physics::Epochs)]
+    pub physics: Physics,
+    /// Hours that are prepared; after them nothing moves any more.
+    #[arg(long, default_value_t = 24.0)]
+    pub hours: f64,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Physics {
     /// Independent chances in every half second.
@@ -205,6 +230,34 @@ pub struct LoadArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ReadersArgs {
+    /// Address they listen on.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub bind: std::net::IpAddr,
+    /// Port of the first; 0 = any for each.
+    #[arg(long, default_value_t = 15_084)]
+    pub port: u16,
+    /// Readers.
+    #[arg(long, default_value_t = 1)]
+    pub count: u16,
+    /// Antennas of each.
+    #[arg(long, default_value_t = 4)]
+    pub antennas: u16,
+    /// Tags before each.
+    #[arg(long, default_value_t = 12)]
+    pub tags: u32,
+    /// Reads a second of each.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 50.0)]
+    pub rate: f64,
+    /// They are Impinj's, with their extensions.
+    #[arg(long)]
+    pub impinj: bool,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,8 +3,10 @@
 pub mod args;
 mod load;
 mod play;
+mod readers;
 mod rfid;
 mod screen;
+mod tags;
 
 use anyhow::{Context, Result};
 use args::{Args, Command, HubArgs, ScenarioCommand};
@@ -21,6 +23,8 @@ pub fn carry_out(args: Args) -> Result<bool> {
         Command::Load(a) => load::load(&a),
         Command::Idle(a) => load::idle(&a),
         Command::Rfid(a) => rfid::rfid(&a),
+        Command::Readers(a) => readers::readers(&a),
+        Command::Tags(a) => tags::tags(&a),
         Command::Scenario { command } => scenario(&command),
     }
 }

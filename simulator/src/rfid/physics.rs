@@ -52,7 +52,7 @@ impl Model {
 
     /// This physics of a world.
     #[must_use]
-    pub fn of(self, world: &Arc<World>) -> Box<dyn Physics> {
+    pub fn of(self, world: &Arc<World>) -> Box<dyn Physics + Send> {
         match self {
             Self::Epochs => Box::new(Epochs::new(world)),
             Self::Geometry => Box::new(Geometry::new(world)),

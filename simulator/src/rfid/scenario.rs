@@ -20,7 +20,7 @@ pub const DURATION_S_MAX: f64 = 2.7e6;
 pub const DWELL_S_MIN: f64 = 1.0;
 
 /// Name and text of every built-in scenario.
-pub const SCENARIOS: [(&str, &str); 10] = [
+pub const SCENARIOS: [(&str, &str); 11] = [
     ("shelf-0.2", include_str!("../../scenarios/rfid/shelf-0.2.toml")),
     ("shelf-0.4", include_str!("../../scenarios/rfid/shelf-0.4.toml")),
     ("shelf-0.6", include_str!("../../scenarios/rfid/shelf-0.6.toml")),
@@ -31,6 +31,7 @@ pub const SCENARIOS: [(&str, &str); 10] = [
     ("fitting-room", include_str!("../../scenarios/rfid/fitting-room.toml")),
     ("dock-door", include_str!("../../scenarios/rfid/dock-door.toml")),
     ("stocktaking", include_str!("../../scenarios/rfid/stocktaking.toml")),
+    ("store", include_str!("../../scenarios/rfid/store.toml")),
 ];
 
 /// A checked scenario.

@@ -5,25 +5,26 @@ use std::borrow::Cow;
 use crate::{
     ids::{Channel, IdError, Sku, SlotId, check_id},
     limits::{
-        CODE_BYTES_MAX, DELTA_UNITS_MAX, ID_BYTES_MAX, MASS_MG_MAX, MEASUREMENTS_MAX,
-        TEXT_BYTES_MAX,
+        CODE_BYTES_MAX, DELTA_UNITS_MAX, ID_BYTES_MAX, JSON_NODES_MAX, MASS_MG_MAX,
+        MEASUREMENTS_MAX, TAG_NODES_MAX, TEXT_BYTES_MAX,
     },
     profile::{
-        CellMap, Dedupe, Kind, Profile, ScanMap, ScanPaths, StockMap, ValuesMap, WeightCells,
-        WeightMap,
+        CellMap, Codec, Dedupe, Kind, Profile, ScanMap, ScanPaths, StockMap, TagsMap, ValuesMap,
+        WeightCells, WeightMap,
     },
     reading::{DecodeReject, Measurement, Reading, ScanMode, Value},
     time::parse_rfc3339_us,
     units::{Milligrams, Units},
 };
 
-use super::{Node, Pointer};
+use super::{Node, Pointer, tags::tags};
 
 /// Decodes one JSON frame of a stream.
 pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, DecodeReject> {
     let spec =
         profile.stream(stream).ok_or_else(|| DecodeReject::UnknownStream(stream.to_owned()))?;
-    let root = Node::parse(raw)?;
+    let is_tags = matches!(spec.kind, Kind::Tags(_));
+    let root = Node::parse_within(raw, if is_tags { TAG_NODES_MAX } else { JSON_NODES_MAX })?;
     let envelope = &profile.envelope;
     let told = envelope.seq.as_ref().map(|p| seq(&root, p)).transpose()?.flatten();
     // Only where frames are told apart by it: elsewhere every frame would claim to be the same one.
@@ -35,16 +36,28 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
     let boot = envelope.boot.as_ref().map(|p| boot(&root, p)).transpose()?.flatten();
     let device_us = envelope.ts.as_ref().map(|p| clock(&root, p)).transpose()?.flatten();
     let measurements = match &spec.kind {
-        Kind::Stock(map) => vec![stock(&root, map)?],
-        Kind::Weight(WeightMap { cells: WeightCells::Json(cells), .. }) => weight(&root, cells)?,
-        Kind::Scan(ScanMap::Paths(map)) => vec![scan(&root, map)?],
-        Kind::Values(map) => values(&root, map, stream)?,
+        Kind::Stock(map) => stock(&root, map).map(|one| vec![one]),
+        Kind::Weight(WeightMap { cells: WeightCells::Json(cells), .. }) => weight(&root, cells),
+        Kind::Scan(ScanMap::Paths(map)) => scan(&root, map).map(|one| vec![one]),
+        Kind::Values(map) => values(&root, map, stream),
+        Kind::Tags(TagsMap { fields: Some(fields), .. }) => {
+            // An empty list says that the reader listens and heard nothing.
+            let measurements = tags(&root, fields)?;
+            return Ok(Reading { seq, boot, device_us, measurements });
+        }
         // Parsing a profile lets no stream of another codec into a JSON profile.
         Kind::Weight(_) | Kind::Scan(_) | Kind::Plain(_) | Kind::Registers(_) | Kind::Tags(_) => {
-            return Err(DecodeReject::UnknownStream(stream.to_owned()));
+            Err(DecodeReject::UnknownStream(stream.to_owned()))
         }
     };
-    if measurements.is_empty() {
+    let measurements = match measurements {
+        // A node reports what changed: a frame without a field says that the field did not.
+        Err(DecodeReject::Missing(_)) if profile.codec == Codec::Sparkplug => {
+            return Ok(Reading { seq, boot, device_us, measurements: Vec::new() });
+        }
+        measurements => measurements?,
+    };
+    if measurements.is_empty() && profile.codec != Codec::Sparkplug {
         return Err(DecodeReject::Empty);
     }
     if measurements.len() > MEASUREMENTS_MAX {
@@ -53,29 +66,32 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
     Ok(Reading { seq, boot, device_us, measurements })
 }
 
-fn wrong(pointer: &Pointer, expected: &'static str) -> DecodeReject {
+pub(super) fn wrong(pointer: &Pointer, expected: &'static str) -> DecodeReject {
     DecodeReject::WrongType { path: pointer.as_str().to_owned(), expected }
 }
 
-fn range(pointer: &Pointer) -> DecodeReject {
+pub(super) fn range(pointer: &Pointer) -> DecodeReject {
     DecodeReject::OutOfRange(pointer.as_str().to_owned())
 }
 
 /// An optional field: absent and `null` are the same.
-fn field<'n, 'a>(root: &'n Node<'a>, pointer: &Pointer) -> Option<&'n Node<'a>> {
+pub(super) fn field<'n, 'a>(root: &'n Node<'a>, pointer: &Pointer) -> Option<&'n Node<'a>> {
     root.at(pointer).filter(|node| !matches!(node, Node::Null))
 }
 
-fn need<'n, 'a>(root: &'n Node<'a>, pointer: &Pointer) -> Result<&'n Node<'a>, DecodeReject> {
+pub(super) fn need<'n, 'a>(
+    root: &'n Node<'a>,
+    pointer: &Pointer,
+) -> Result<&'n Node<'a>, DecodeReject> {
     field(root, pointer).ok_or_else(|| DecodeReject::Missing(pointer.as_str().to_owned()))
 }
 
-fn text<'n>(node: &'n Node<'_>, pointer: &Pointer) -> Result<&'n str, DecodeReject> {
+pub(super) fn text<'n>(node: &'n Node<'_>, pointer: &Pointer) -> Result<&'n str, DecodeReject> {
     if let Node::Str(text) = node { Ok(text) } else { Err(wrong(pointer, "a string")) }
 }
 
 /// A whole number; `3.0` is one, `3.5` is not.
-fn whole(node: &Node<'_>, pointer: &Pointer) -> Result<i64, DecodeReject> {
+pub(super) fn whole(node: &Node<'_>, pointer: &Pointer) -> Result<i64, DecodeReject> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match node {
         Node::Int(value) => Ok(*value),
@@ -96,7 +112,7 @@ fn whole(node: &Node<'_>, pointer: &Pointer) -> Result<i64, DecodeReject> {
     }
 }
 
-fn number(node: &Node<'_>, pointer: &Pointer) -> Result<f64, DecodeReject> {
+pub(super) fn number(node: &Node<'_>, pointer: &Pointer) -> Result<f64, DecodeReject> {
     match node {
         Node::Int(value) => Ok(*value as f64),
         Node::Big(value) => Ok(*value as f64),
@@ -140,7 +156,7 @@ fn boot(root: &Node<'_>, pointer: &Pointer) -> Result<Option<String>, DecodeReje
 }
 
 /// Device clock; a value that is no time at all is an error, a time far off is not.
-fn clock(root: &Node<'_>, pointer: &Pointer) -> Result<Option<i64>, DecodeReject> {
+pub(super) fn clock(root: &Node<'_>, pointer: &Pointer) -> Result<Option<i64>, DecodeReject> {
     match field(root, pointer) {
         None => Ok(None),
         Some(Node::Str(text)) => {

@@ -8,7 +8,7 @@ use serde::{
 };
 
 use crate::{
-    limits::{JSON_DEPTH_MAX, JSON_NODES_MAX},
+    limits::{JSON_DEPTH_MAX, JSON_NODES_MAX, TAG_NODES_MAX},
     reading::DecodeReject,
 };
 
@@ -36,7 +36,12 @@ pub enum Node<'a> {
 impl<'a> Node<'a> {
     /// Parses one JSON value; trailing bytes other than white space are an error.
     pub fn parse(raw: &'a [u8]) -> Result<Self, DecodeReject> {
-        let budget = Budget { nodes: Cell::new(JSON_NODES_MAX), breach: Cell::new(None) };
+        Self::parse_within(raw, JSON_NODES_MAX)
+    }
+
+    /// The same, with so many values in it at most.
+    pub fn parse_within(raw: &'a [u8], nodes_max: usize) -> Result<Self, DecodeReject> {
+        let budget = Budget { nodes: Cell::new(nodes_max), breach: Cell::new(None) };
         let mut deserializer = serde_json::Deserializer::from_slice(raw);
         let parsed = Seed { budget: &budget, depth: JSON_DEPTH_MAX }
             .deserialize(&mut deserializer)
@@ -45,6 +50,72 @@ impl<'a> Node<'a> {
             Some(breach) => breach,
             None => DecodeReject::NotJson(error.to_string()),
         })
+    }
+
+    /// Parses JSON values that stand one behind the other, with white space or nothing between them: lines, and what some
+    /// vendors glue together. All of them share the limits of [`crate::limits::TAG_NODES_MAX`] and of depth.
+    pub fn parse_all(raw: &'a [u8]) -> Result<Vec<Self>, DecodeReject> {
+        let budget = Budget { nodes: Cell::new(TAG_NODES_MAX), breach: Cell::new(None) };
+        let mut deserializer = serde_json::Deserializer::from_slice(raw);
+        let mut values = Vec::new();
+        // It ends where nothing but white space is left.
+        while deserializer.end().is_err() {
+            let seed = Seed { budget: &budget, depth: JSON_DEPTH_MAX };
+            match seed.deserialize(&mut deserializer) {
+                Ok(value) => values.push(value),
+                Err(error) => {
+                    return Err(match budget.breach.take() {
+                        Some(breach) => breach,
+                        None => DecodeReject::NotJson(error.to_string()),
+                    });
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// A member of an object; `null` counts as absent.
+    pub fn member(&self, name: &str) -> Option<&Node<'a>> {
+        let Self::Object(members) = self else { return None };
+        let (_, value) = members.iter().find(|(key, _)| key == name)?;
+        (!matches!(value, Self::Null)).then_some(value)
+    }
+
+    /// Its text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Str(text) => Some(text),
+            Self::Null
+            | Self::Bool(_)
+            | Self::Int(_)
+            | Self::Big(_)
+            | Self::Float(_)
+            | Self::Array(_)
+            | Self::Object(_) => None,
+        }
+    }
+
+    /// Its number, if it is one.
+    pub fn as_number(&self) -> Option<f64> {
+        match self {
+            Self::Int(value) => Some(*value as f64),
+            Self::Big(value) => Some(*value as f64),
+            Self::Float(value) => Some(*value),
+            Self::Null | Self::Bool(_) | Self::Str(_) | Self::Array(_) | Self::Object(_) => None,
+        }
+    }
+
+    /// Its whole number from 0 on, if it is one; some vendors write it as text.
+    pub fn as_count(&self) -> Option<u64> {
+        match self {
+            Self::Int(value) => u64::try_from(*value).ok(),
+            Self::Big(value) => Some(*value),
+            Self::Str(text) => text.parse().ok(),
+            Self::Float(value) if value.fract() == 0.0 && (0.0..=9.0e15).contains(value) => {
+                Some(*value as u64)
+            }
+            Self::Float(_) | Self::Null | Self::Bool(_) | Self::Array(_) | Self::Object(_) => None,
+        }
     }
 
     /// The value a pointer names.
@@ -242,6 +313,20 @@ mod tests {
         assert_eq!(Node::parse(&deep), Err(DecodeReject::TooDeep));
         let wide = format!("[{}1]", "1,".repeat(5_000));
         assert_eq!(Node::parse(wide.as_bytes()), Err(DecodeReject::TooLarge("JSON values")));
+    }
+
+    #[test]
+    fn values_may_stand_behind_each_other() {
+        let count = |raw: &[u8]| Node::parse_all(raw).map(|values| values.len());
+        for (raw, values) in
+            [("{}{}", 2), ("{}\n[1]\r\n", 2), ("", 0), (" \n", 0), ("[{},{}]", 1), ("1 2", 2)]
+        {
+            assert_eq!(count(raw.as_bytes()), Ok(values), "{raw:?}");
+        }
+        assert!(matches!(count(b"{}{"), Err(DecodeReject::NotJson(_))));
+        assert!(matches!(count(b"{},{}"), Err(DecodeReject::NotJson(_))));
+        assert_eq!(count(&b"0 ".repeat(65_537)), Err(DecodeReject::TooLarge("JSON values")));
+        assert_eq!(count(&[b'['; 40]), Err(DecodeReject::TooDeep));
     }
 
     #[test]

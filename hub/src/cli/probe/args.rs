@@ -2,11 +2,16 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use actors::bus::{BusAddress, Parity};
+use actors::{
+    bus::{BusAddress, Parity},
+    reader::ReaderAddress,
+};
 use clap::{Args, ValueEnum};
 use device_profiles::{Milligrams, limits::MASS_MG_MAX, probe::Expected};
 
-/// Find out who is on a Modbus line, and which profile reads them. Reads only, never writes.
+use super::readers::Network;
+
+/// Find out who is on a Modbus line, and which profile reads them; or which RFID readers are in a network. Nothing is changed.
 ///
 /// Each unit that answers is read with every Modbus profile that comes with the hub, and each profile is judged by what it
 /// reads: masses that can be, status bits, a counter that moves. When none fits, the unit's registers are read in small
@@ -14,16 +19,21 @@ use device_profiles::{Milligrams, limits::MASS_MG_MAX, probe::Expected};
 ///
 /// Put a known weight on the scale and name it with --expect-grams: it tells a mass from any other number. One line has one
 /// master: stop whatever else asks on it, the hub's own bus too.
+///
+/// RFID readers are searched with llrp://NETWORK/BITS: every address is asked what it can do. Of the options only --timeout-ms
+/// (for a connection) and --json are theirs.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   stockfold device probe tcp://10.0.0.7 --units 1 --expect-grams 1500
   stockfold device probe 'rtu:///dev/serial/by-id/usb-x' --baud 9600,19200 --parity none,even
   stockfold device probe rtu+tcp://gateway:4001 --units 7 --expect-grams 1500 --write scale.yaml
+  stockfold device probe llrp://10.0.0.0/24
 
 Exit code: 0 somebody answered, 1 nobody did or a file that was asked for was not written.")]
 pub struct ProbeArgs {
-    /// Where the line is: tcp://HOST:502, rtu+tcp://HOST:PORT or rtu:///dev/serial/by-id/NAME?baud=19200&parity=none.
-    pub address: BusAddress,
+    /// Where the line is: tcp://HOST:502, rtu+tcp://HOST:PORT or rtu:///dev/serial/by-id/NAME?baud=19200&parity=none. For RFID
+    /// readers llrp://HOST, llrps://HOST or a network such as llrp://10.0.0.0/24.
+    pub address: Target,
     /// Units to ask, such as 1-32 or 1,5,255.
     #[arg(long, value_name = "LIST", default_value = "1-32")]
     pub units: Units,
@@ -67,14 +77,14 @@ impl ProbeArgs {
     }
 
     /// The line in every setting that is to be tried.
-    pub fn lines(&self) -> anyhow::Result<Vec<BusAddress>> {
-        let BusAddress::Rtu(path, serial) = &self.address else {
+    pub fn lines(&self, address: &BusAddress) -> anyhow::Result<Vec<BusAddress>> {
+        let BusAddress::Rtu(path, serial) = address else {
             anyhow::ensure!(
                 self.baud.is_empty() && self.parity.is_empty(),
                 "{} is reached over TCP, so --baud and --parity cannot be tried on it: its serial server sets the line. Leave them out",
-                self.address
+                address
             );
-            return Ok(vec![self.address.clone()]);
+            return Ok(vec![address.clone()]);
         };
         let bauds = if self.baud.is_empty() { vec![serial.baud] } else { self.baud.clone() };
         let parities: Vec<Parity> = match self.parity.as_slice() {
@@ -87,6 +97,27 @@ impl ProbeArgs {
             BusAddress::Rtu(path.clone(), serial)
         };
         Ok(bauds.iter().flat_map(|b| parities.iter().map(move |p| line(*b, *p))).collect())
+    }
+}
+
+/// What is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A Modbus line.
+    Line(BusAddress),
+    /// RFID readers.
+    Readers(Network),
+}
+
+impl FromStr for Target {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if ReaderAddress::is_one(text) {
+            return text.parse().map(Self::Readers);
+        }
+        text.parse()
+            .map(Self::Line)
+            .map_err(|error: actors::bus::address::AddressError| error.to_string())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `stockfold device probe`: who is on a Modbus line, and which profile reads them.
+//! `stockfold device probe`: who is on a Modbus line, and which profile reads them; which RFID readers are in a network.
 //!
 //! ```text
 //!  args ─► the line is nobody else's? ─► scan, unit by unit, in each setting of the line ─► report · proposal
@@ -10,6 +10,7 @@
 //! answers, so a line that the hub polls is refused.
 
 mod args;
+mod readers;
 mod report;
 mod scan;
 
@@ -17,6 +18,7 @@ use std::{
     net::{SocketAddr, ToSocketAddrs as _},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use actors::bus::{BusAddress, link::CallError, prober::Prober};
@@ -31,6 +33,8 @@ use hub::config::Config;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use args::ProbeArgs;
+use args::Target;
+use readers::Network;
 use scan::{Found, Scan};
 
 use super::{device::Hub, profile::text_of};
@@ -43,9 +47,13 @@ struct Line {
 
 /// Probes.
 pub fn probe(config: &Config, args: &ProbeArgs) -> anyhow::Result<ExitCode> {
-    let lines = args.lines()?;
+    let address = match &args.address {
+        Target::Readers(network) => return Ok(find_readers(config, args, network)),
+        Target::Line(address) => address,
+    };
+    let lines = args.lines(address)?;
     let profiles = profiles(&args.profile)?;
-    nobody_else(config, &args.address)?;
+    nobody_else(config, address)?;
     let scan = Scan {
         profiles: &profiles,
         expected: args.expected(),
@@ -76,6 +84,28 @@ pub fn probe(config: &Config, args: &ProbeArgs) -> anyhow::Result<ExitCode> {
         None if answered => Ok(ExitCode::SUCCESS),
         None => Ok(ExitCode::FAILURE),
     }
+}
+
+/// Searches for RFID readers.
+fn find_readers(config: &Config, args: &ProbeArgs, network: &Network) -> ExitCode {
+    // A hub that does not run serves none.
+    let buses = Hub::of(config).and_then(|hub| hub.all("/buses")).unwrap_or_default();
+    let ours: Vec<(String, String)> = buses
+        .iter()
+        .filter_map(|bus| {
+            Some((bus["address"].as_str()?.to_owned(), bus["id"].as_str()?.to_owned()))
+        })
+        .collect();
+    let connect = Duration::from_millis(args.timeout_ms.into());
+    let search = readers::search(network, config.readers.clone(), connect, &ours);
+    let found = actix_rt::System::new().block_on(search);
+    if args.json {
+        println!("{:#}", readers::json(&found));
+    } else {
+        print!("{}", readers::text(&found));
+    }
+    let any = found.iter().any(|(_, found)| !matches!(found, readers::Found::Nobody));
+    if any { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Found {
@@ -116,7 +146,7 @@ async fn scan_all(
 
 fn unreachable_line(address: &BusAddress, error: &CallError) -> anyhow::Error {
     let advice = match address {
-        BusAddress::Rtu(path, _) => format!(
+        BusAddress::Rtu(path, _) | BusAddress::Line(path, _) => format!(
             "Look whether {path} is there, whether you may read and write it, and whether another program has it open"
         ),
         BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) => {
@@ -180,11 +210,14 @@ fn is_same_line(a: &BusAddress, b: &BusAddress) -> bool {
     let place = |address: &BusAddress| -> Option<String> {
         match address {
             BusAddress::Tcp(place) | BusAddress::RtuOverTcp(place, _) => Some(place.clone()),
-            BusAddress::Rtu(..) => None,
+            BusAddress::Rtu(..) | BusAddress::Line(..) => None,
         }
     };
     match (a, b) {
-        (BusAddress::Rtu(a, _), BusAddress::Rtu(b, _)) => {
+        (
+            BusAddress::Rtu(a, _) | BusAddress::Line(a, _),
+            BusAddress::Rtu(b, _) | BusAddress::Line(b, _),
+        ) => {
             let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
             a == b || real(a) == real(b)
         }

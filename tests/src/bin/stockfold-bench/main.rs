@@ -16,9 +16,11 @@ mod modbus;
 mod outage;
 mod probe;
 mod process;
+mod readers;
 mod reconnect;
 mod series;
 mod series_outage;
+mod tags;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -98,6 +100,12 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// RFID readers by LLRP on one hub.
+    Readers(readers::Args),
+    /// Reads of tags at a high rate, folded and committed.
+    Rfid(readers::RfidArgs),
+    /// A million tags in the fold alone: bytes a tag, reads a second, snapshot there and back.
+    Tags(tags::Args),
     /// kill -9 under load, again and again; ends with a table and fails when anything acknowledged is lost or counted twice.
     Crash {
         /// Kills.
@@ -143,6 +151,9 @@ fn main() -> anyhow::Result<()> {
         Command::Series(args) => series::run(&args),
         Command::SeriesOutage(args) => series_outage::run(&args),
         Command::Llrp { seconds } => llrp::run(seconds),
+        Command::Readers(args) => readers::run(&args.load()),
+        Command::Rfid(args) => readers::run(&args.load()),
+        Command::Tags(args) => tags::run(&args),
         Command::Crash { kills, rate } => crash::run(kills, rate),
     };
     // The error is told in words; a backtrace of a bench helps nobody.

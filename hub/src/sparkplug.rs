@@ -1,0 +1,225 @@
+//! The hub as a Sparkplug host: messages of nodes to frames of enrolled devices, and what a host has to say.
+//!
+//! ```text
+//!  endpoint or broker ─► host (pure; births, order) ─► frames ─► journal          rounds: losses · rebirths · STATE ─► way
+//! ```
+//! A message is one publish and may be several frames; the last of them carries its acknowledgement, and the journal keeps their
+//! order, so what is acknowledged is durable whole. If one of them is not taken, the host forgets the message: it comes again, and
+//! what of it is in the journal already tells levels. A node's devices are enrolled like any others; frames of those that are not
+//! are let go, and told in the list of those seen. Who may speak for a node: over the endpoint the device that is the node, over
+//! a broker whoever its access list lets publish there.
+//!
+//! Births are kept in memory only. After a restart every node is asked to be born again with its first message.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use device_profiles::{
+    profile::Codec,
+    sparkplug::{
+        HISTORY, Host, METRICS, Payload, STATE, Topic, command_topic,
+        host::{Frame, NodeName},
+        id, state_topic,
+    },
+};
+
+use crate::{
+    directory::{Device, Directory},
+    downlink::Way,
+    mqtt::PublishRefusal,
+};
+
+/// Nodes that wait to be asked to be born again; further ones are asked when they are heard again.
+const ASKS_MAX: usize = 1_024;
+/// Topics of everything that nodes and their devices say.
+pub const FILTERS: [&str; 6] = [
+    "spBv1.0/+/NBIRTH/+",
+    "spBv1.0/+/NDATA/+",
+    "spBv1.0/+/NDEATH/+",
+    "spBv1.0/+/DBIRTH/+/+",
+    "spBv1.0/+/DDATA/+/+",
+    "spBv1.0/+/DDEATH/+/+",
+];
+/// The hub's name as a host.
+pub const HOST: &str = "stockfold";
+
+/// The host and what it has to say.
+#[derive(Debug, Default)]
+pub struct Sparkplug {
+    inner: Mutex<Inner>,
+    /// The way knows that the host is there.
+    is_told: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    host: Host,
+    asks: VecDeque<NodeName>,
+}
+
+impl Inner {
+    fn ask(&mut self, node: NodeName) {
+        if self.asks.len() < ASKS_MAX && !self.asks.contains(&node) {
+            self.asks.push_back(node);
+        }
+    }
+}
+
+/// A frame of an enrolled device.
+pub type Taken = (Arc<Device>, String, Bytes);
+
+impl Sparkplug {
+    /// Takes a message. `append` gets each frame, and whether it is the last; nothing is appended of a message that speaks of no
+    /// enrolled device, and that is answered by false.
+    pub fn take(
+        &self,
+        directory: &Directory,
+        now_ms: i64,
+        topic: &Topic<'_>,
+        raw: &[u8],
+        mut append: impl FnMut(&Taken, bool) -> Result<(), PublishRefusal>,
+    ) -> Result<bool, PublishRefusal> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (told, before) = inner.host.message(now_ms, topic, raw);
+        let node = NodeName { group: topic.group.to_owned(), edge: topic.edge.to_owned() };
+        let frames = of_enrolled(directory, &node, told.frames);
+        for (at, frame) in frames.iter().enumerate() {
+            if let Err(refusal) = append(frame, at + 1 == frames.len()) {
+                inner.host.undo(before);
+                return Err(refusal);
+            }
+        }
+        if let Some(why) = told.why {
+            tracing::debug!(topic = topic.name(), node = topic.edge, %why, "Sparkplug message not taken as it was meant");
+        }
+        if told.rebirth {
+            inner.ask(node);
+        }
+        Ok(!frames.is_empty())
+    }
+
+    /// What follows from time, and what the host has to say. `append` gets frames that nobody waits for.
+    pub fn round(
+        &self,
+        directory: &Directory,
+        now_ms: i64,
+        way: &dyn Way,
+        append: impl Fn(&Taken),
+    ) {
+        if !directory.speaks_sparkplug() {
+            return;
+        }
+        if !self.is_told.load(Relaxed) {
+            let online = way.say(&state_topic(HOST), state(true, now_ms), true);
+            self.is_told.store(online, Relaxed);
+        }
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        for (node, told) in inner.host.tick(now_ms) {
+            of_enrolled(directory, &node, told.frames).iter().for_each(&append);
+            if told.rebirth {
+                inner.ask(node);
+            }
+        }
+        while let Some(node) = inner.asks.pop_front() {
+            let rebirth = Payload::rebirth(now_ms.unsigned_abs()).encode();
+            if !way.say(&command_topic(&node.group, &node.edge), rebirth, false) {
+                // Nobody hears it now; the node is asked again when it is heard again.
+                continue;
+            }
+            tracing::info!(
+                group = node.group,
+                node = node.edge,
+                "Sparkplug node asked to be born again"
+            );
+        }
+    }
+
+    /// The way was made anew and knows nothing of the host.
+    pub fn way_is_new(&self) {
+        self.is_told.store(false, Relaxed);
+    }
+}
+
+/// What a host says of itself: retained, and its will when it is gone.
+pub fn state(online: bool, now_ms: i64) -> Vec<u8> {
+    format!(r#"{{"online":{online},"timestamp":{now_ms}}}"#).into_bytes()
+}
+
+/// The frames whose devices are enrolled, for each stream that wants them.
+fn of_enrolled(directory: &Directory, node: &NodeName, frames: Vec<Frame>) -> Vec<Taken> {
+    let mut taken = Vec::with_capacity(frames.len());
+    for frame in frames {
+        let Ok(name) = id(&node.group, &node.edge, frame.device.as_deref()) else { continue };
+        let device = match directory.find(&name) {
+            Ok(device) if device.profile.codec == Codec::Sparkplug => device,
+            Ok(_) => {
+                directory.note(&name, "sparkplug".into(), "its profile is not of codec: sparkplug");
+                continue;
+            }
+            Err(unknown) => {
+                directory.note(&name, "sparkplug".into(), &unknown.to_string());
+                continue;
+            }
+        };
+        let raw = Bytes::from(frame.raw);
+        if frame.stream != METRICS {
+            if device.profile.stream(frame.stream).is_some() {
+                taken.push((device, frame.stream.to_owned(), raw));
+            }
+            continue;
+        }
+        let names =
+            device.profile.streams.keys().filter(|name| ![HISTORY, STATE].contains(&name.as_str()));
+        for name in names.cloned().collect::<Vec<_>>() {
+            taken.push((Arc::clone(&device), name, raw.clone()));
+        }
+    }
+    taken
+}
+
+/// What a node may subscribe to: what is said to itself and its devices, and whether a host is there.
+pub fn may_hear(node: &str, filter: &str) -> bool {
+    let mut levels = filter.split('/').skip(1);
+    let (Some(group), kind) = (levels.next(), levels.next()) else { return false };
+    if group == "STATE" {
+        return kind.is_some_and(|host| !host.is_empty()) && levels.next().is_none();
+    }
+    let commands = matches!(kind, Some("NCMD" | "DCMD"));
+    let literal = |level: &str| !level.is_empty() && !level.contains(['+', '#']);
+    let edge = levels.next().unwrap_or_default();
+    commands && literal(group) && literal(edge) && id(group, edge, None).is_ok_and(|id| id == node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_hears_what_is_said_to_it_and_nothing_else() {
+        for (filter, may) in [
+            ("spBv1.0/G/NCMD/E", true),
+            ("spBv1.0/G/NCMD/E/#", true),
+            ("spBv1.0/G/DCMD/E/+", true),
+            ("spBv1.0/STATE/stockfold", true),
+            ("spBv1.0/STATE/+", true),
+            ("spBv1.0/#", false),
+            ("spBv1.0/+/NCMD/E", false),
+            ("spBv1.0/G/NCMD/+", false),
+            ("spBv1.0/G/NCMD/#", false),
+            ("spBv1.0/G/NCMD/F", false),
+            ("spBv1.0/G/+/E", false),
+            ("spBv1.0/G/NDATA/E", false),
+            ("spBv1.0/STATE/#/x", false),
+            ("spBv1.0/STATE", false),
+            ("spBv1.0", false),
+        ] {
+            assert_eq!(may_hear("G:E", filter), may, "{filter}");
+        }
+    }
+}
