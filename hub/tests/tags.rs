@@ -185,7 +185,7 @@ async fn tags_are_told_explained_counted_and_declared_gone() {
     let why = running.get(&format!("/api/v1/tag-events/{id}/explain")).await;
     assert_eq!(why["event"], *event);
     let frames = why["evidence"].as_array().unwrap();
-    assert!(frames.len() >= 2, "{why}");
+    assert!(!frames.is_empty(), "{why}");
     for frame in frames {
         assert_eq!((&frame["kind"], &frame["profile"]), (&json!("frame"), &json!("llrp-reader")));
         let heard = frame["decoded"]["measurements"].as_array().unwrap();
