@@ -23,10 +23,10 @@ pub struct ReplayArgs {
     #[arg(long, requires = "mobility")]
     what_if: bool,
     /// Knobs of a zone for --what-if, such as door=quiet_ms:3000,stay_s:20; FACILITY/ZONE names one of several. May be repeated.
-    #[arg(long, value_name = "ZONE=KNOB:VALUE,…", requires = "what_if")]
+    #[arg(long, value_name = "ZONE=KNOB:VALUE,…", conflicts_with = "check")]
     mobility: Vec<Tuning>,
     /// Begin at the beginning of the journal instead of the oldest snapshot; needs a journal that was never trimmed.
-    #[arg(long, requires = "check")]
+    #[arg(long, conflicts_with = "what_if")]
     whole: bool,
     /// One JSON object instead of text.
     #[arg(long)]
@@ -131,4 +131,35 @@ fn tell_what_if(reports: &[what_if::Report], json: bool) {
         r.lines.iter().for_each(|line| println!("  {line}"));
     }
     println!("{}", if same { "Nothing would be otherwise." } else { "Nothing was applied." });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        replay: ReplayArgs,
+    }
+
+    #[test]
+    fn one_mode_with_its_own_options() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        let args = parse("replay --what-if --mobility door=stay_s:3 --mobility f1/a=stay_s:4");
+        assert_eq!(args.unwrap().replay.mobility.len(), 2);
+        assert!(parse("replay --check --whole").unwrap().replay.whole);
+        for line in [
+            "replay",
+            "replay --what-if",
+            "replay --check --what-if --mobility a=stay_s:3",
+            "replay --check --mobility a=stay_s:3",
+            "replay --what-if --whole --mobility a=stay_s:3",
+            "replay --mobility a=stay_s:3",
+            "replay --what-if --mobility a=speed:3",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 }
