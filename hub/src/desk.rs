@@ -19,9 +19,19 @@ use fold::{Body, Entry, Position, Principal};
 use tokio::sync::broadcast;
 
 use crate::{
-    buses::Buses, calibration::Calibrations, directory::Directory, downlink::Downlink, mqtt::Core,
-    observe::Watch, publish::Publisher, readers::Readers, refusals::RefusedCounts,
-    series::SeriesStore, store::PgStore, tap::Tap, tls::Tls,
+    buses::Buses,
+    calibration::Calibrations,
+    directory::Directory,
+    downlink::Downlink,
+    mqtt::Core,
+    observe::Watch,
+    publish::Publisher,
+    readers::Readers,
+    refusals::RefusedCounts,
+    series::SeriesStore,
+    store::{PgStore, fault::Fault},
+    tap::Tap,
+    tls::Tls,
 };
 
 /// Why an append was not taken. Nothing of it is in the journal.
@@ -236,6 +246,11 @@ impl Desk {
     /// Every metric in Prometheus' text format.
     pub fn metrics(&self) -> String {
         self.watch.metrics(self)
+    }
+
+    /// Counts every facility's tags for the metrics now rather than at the next round.
+    pub async fn count_tags(&self) -> Result<(), Fault> {
+        self.watch.count_tags(&self.store).await
     }
 
     /// Bytes of the journal, whoever they are of, behind what a shard has folded and committed; 0 = everything that was

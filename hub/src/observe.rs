@@ -13,6 +13,7 @@ use std::{
 };
 
 use actors::guardian::{State, Status};
+use fold::TagChange;
 
 use crate::{
     broker::Broker,
@@ -20,6 +21,7 @@ use crate::{
     ingress::{HubIngress, Space},
     mqtt::Counter,
     series::SeriesStats,
+    store::{PgStore, fault::Fault, tags::TagCount},
     tls::DAY_S,
 };
 
@@ -40,11 +42,20 @@ pub struct Watch {
     pub ingress: Arc<HubIngress>,
     /// The external broker, if there is one.
     pub broker: Option<Arc<Broker>>,
+    /// Tags of each facility at the last count.
+    pub tags: Mutex<Vec<TagCount>>,
 }
 
 impl Watch {
     fn statuses(&self) -> Vec<Arc<Status>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts the tags of each facility.
+    pub async fn count_tags(&self, store: &PgStore) -> Result<(), Fault> {
+        let counts = store.tag_counts().await?;
+        *self.tags.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        Ok(())
     }
 
     /// The checks of `/readyz`.
@@ -346,6 +357,14 @@ impl Watch {
                 &label,
                 s.events.load(Relaxed),
             );
+            for change in TagChange::ALL {
+                out.counter(
+                    "stockfold_tag_events_total",
+                    "What was told of tags, by kind.",
+                    &[label[0], ("kind", change.as_str())],
+                    s.tag_events.of(change).load(Relaxed),
+                );
+            }
             out.counter(
                 "stockfold_commits_total",
                 "Batches committed.",
@@ -382,6 +401,16 @@ impl Watch {
                 &label,
                 board.committed() as f64,
             );
+        }
+        for count in self.tags.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (state, tags) in [("present", count.present), ("departed", count.departed)] {
+                out.gauge(
+                    "stockfold_tags",
+                    "Tags that are present, and that departed of late, as of half a minute ago.",
+                    &[("facility", &count.facility), ("state", state)],
+                    tags as f64,
+                );
+            }
         }
         self.series_metrics(desk, &mut out);
         bus_metrics(desk, &mut out);

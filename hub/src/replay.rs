@@ -87,12 +87,7 @@ pub async fn check(
 ) -> anyhow::Result<Vec<Report>> {
     let mut reports = Vec::new();
     for (id, position) in (0..).zip(positions) {
-        anyhow::ensure!(
-            position.epoch == journal.epoch() || position.offset == 0,
-            "the database belongs to another journal (epoch {}, not {})",
-            position.epoch,
-            journal.epoch()
-        );
+        same_journal(position, journal)?;
         reports.push(
             check_shard(id, position.offset, journal, store, snapshots, whole, &mut progress)
                 .await?,
@@ -101,15 +96,29 @@ pub async fn check(
     Ok(reports)
 }
 
-async fn check_shard(
+/// What the store has committed must be of this journal.
+pub(crate) fn same_journal(
+    position: &ShardPosition,
+    journal: &Journal<RealFs>,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        position.epoch == journal.epoch() || position.offset == 0,
+        "the database belongs to another journal (epoch {}, not {})",
+        position.epoch,
+        journal.epoch()
+    );
+    Ok(())
+}
+
+/// A shard as its oldest snapshot has it, or with `whole` (and where none is kept) before its first record; and the offset
+/// after which it stands.
+pub(crate) fn begin(
     id: u16,
     to: u64,
     journal: &Journal<RealFs>,
-    store: &PgStore,
     snapshots: &SnapshotFiles,
     whole: bool,
-    progress: &mut impl FnMut(u64, u64),
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<(Shard, u64)> {
     let kept = snapshots.list(id)?;
     let oldest = kept.iter().find(|s| s.epoch == journal.epoch() && s.offset <= to);
     let (mut shard, from) = match oldest {
@@ -122,6 +131,20 @@ async fn check_shard(
             (Shard::new(id, journal.epoch(), start::unknown_facility()), 0)
         }
     };
+    start::skip_poison(id, journal, &mut shard)?;
+    Ok((shard, from))
+}
+
+async fn check_shard(
+    id: u16,
+    to: u64,
+    journal: &Journal<RealFs>,
+    store: &PgStore,
+    snapshots: &SnapshotFiles,
+    whole: bool,
+    progress: &mut impl FnMut(u64, u64),
+) -> anyhow::Result<Report> {
+    let (mut shard, from) = begin(id, to, journal, snapshots, whole)?;
     let mut report = Report {
         shard: id,
         from,
@@ -133,7 +156,6 @@ async fn check_shard(
         different: 0,
         digest: String::new(),
     };
-    start::skip_poison(id, journal, &mut shard)?;
     let mut reader = journal.reader(from);
     let mut records = Vec::new();
     let mut compared = from;

@@ -45,6 +45,7 @@ use crate::{
     desk::Desk,
     directory::Directory,
     downlink::{self, Downlink, Way},
+    elsewhere::{self, Elsewhere},
     ingress::{HubIngress, Space},
     mqtt::{Core, Limits, Listener, Secured},
     observe::Watch,
@@ -65,6 +66,8 @@ const LOOK_MS: u64 = 1_000;
 const HOUSEKEEPING_S: u64 = 10;
 /// Period of the look at certificates, in seconds.
 const CERTIFICATES_S: u64 = 1;
+/// Period of counting tags for the metrics, in seconds.
+const TAGS_S: u64 = 30;
 /// Period of the Sparkplug host's own rounds, in milliseconds.
 const SPARKPLUG_MS: u64 = 250;
 /// Period of making and dropping partitions, in seconds.
@@ -188,6 +191,7 @@ async fn start_on(
         series: Arc::new(SeriesStats::default()),
         ingress: Arc::clone(&ingress),
         broker: broker.clone(),
+        tags: Mutex::default(),
     });
     let way: Arc<dyn Way> = match &broker {
         Some(broker) => Arc::clone(broker) as Arc<_>,
@@ -550,6 +554,16 @@ fn reconcilers(
     children.push(every("partitions", Duration::from_secs(PARTITIONS_S), rng, move || {
         let d = d.clone();
         async move { keep_partitions(&d, keep).await.map_err(|e| e.to_string()) }
+    }));
+    let (d, round) = (desk.clone(), Arc::new(Elsewhere::new(desk.batches())));
+    children.push(every("elsewhere", Duration::from_millis(elsewhere::ROUND_MS), rng, move || {
+        let (d, round) = (d.clone(), Arc::clone(&round));
+        async move { round.round(&d).await.map(drop).map_err(|e| e.to_string()) }
+    }));
+    let d = desk.clone();
+    children.push(every("tags", Duration::from_secs(TAGS_S), rng, move || {
+        let d = d.clone();
+        async move { d.count_tags().await.map_err(|e| e.to_string()) }
     }));
     let d = desk.clone();
     children.push(every("certificates", Duration::from_secs(CERTIFICATES_S), rng, move || {

@@ -411,6 +411,9 @@ pub enum TagChange {
 }
 
 impl TagChange {
+    /// Every change.
+    pub const ALL: [Self; 4] = [Self::Arrived, Self::Returned, Self::Moved, Self::Departed];
+
     /// Its name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {

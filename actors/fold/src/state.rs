@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use device_profiles::{DeviceId, FacilityId, Profile, ProfileHash, Sku, SlotId, Units};
+use device_profiles::{DeviceId, FacilityId, Profile, ProfileHash, Sku, SlotId, Units, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     device::{Device, LedgerHour},
     effects::{Effects, Event, EventKind, Outcome, Reason},
     entry::{Body, Entry, HubTime, Position, Principal, SkuSpec, SlotSpec, Source},
-    rfid::Rfid,
+    rfid::{Mobility, Rfid},
     slot::{Level, Line, Slot},
     table::Table,
     weight::{self, Cell},
@@ -254,6 +254,10 @@ impl State {
     /// Whether a profile is known.
     pub fn has_profile(&self, hash: &ProfileHash) -> bool {
         self.profiles.contains_key(hash)
+    }
+    /// Goods of a zone move otherwise, until it is published again: what if. False when there is no such zone.
+    pub fn retune(&mut self, zone: &ZoneId, knobs: impl Fn(Mobility) -> Mobility) -> bool {
+        self.rfid.retune(zone, knobs)
     }
     /// Names entries that crashed the fold before and must be passed over.
     pub fn skip(&mut self, offsets: impl IntoIterator<Item = u64>) {

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use fold::{EventKind, TagChange};
 use tokio::sync::{broadcast, watch};
 
 use crate::store::Batch;
@@ -25,6 +26,27 @@ pub struct Board {
     pub stats: ShardStats,
 }
 
+/// What was told of tags, by kind.
+#[derive(Debug, Default)]
+pub struct TagEvents {
+    arrived: AtomicU64,
+    returned: AtomicU64,
+    moved: AtomicU64,
+    departed: AtomicU64,
+}
+
+impl TagEvents {
+    /// The count of a kind.
+    pub fn of(&self, change: TagChange) -> &AtomicU64 {
+        match change {
+            TagChange::Arrived => &self.arrived,
+            TagChange::Returned => &self.returned,
+            TagChange::Moved => &self.moved,
+            TagChange::Departed => &self.departed,
+        }
+    }
+}
+
 /// Figures of a shard; each exact for itself.
 #[derive(Debug, Default)]
 pub struct ShardStats {
@@ -38,6 +60,8 @@ pub struct ShardStats {
     pub movements: AtomicU64,
     /// Events committed.
     pub events: AtomicU64,
+    /// Of these, what was told of tags.
+    pub tag_events: TagEvents,
     /// Batches committed.
     pub commits: AtomicU64,
     /// Microseconds spent folding.
@@ -116,6 +140,11 @@ impl Board {
         self.stats.commits.fetch_add(1, Relaxed);
         self.stats.movements.fetch_add(batch.movements.len() as u64, Relaxed);
         self.stats.events.fetch_add(batch.events.len() as u64, Relaxed);
+        for (_, _, event) in &batch.events {
+            if let EventKind::Tag(told) = &event.kind {
+                self.stats.tag_events.of(told.change).fetch_add(1, Relaxed);
+            }
+        }
         let to = batch.to;
         self.committed.send_replace(to);
         // Nobody listening is fine.

@@ -26,7 +26,7 @@ use fold::{Body, Principal, wire};
 use tokio::sync::oneshot;
 
 pub use actor::SNAPSHOT_ENTRIES;
-pub use board::{Board, NOTICES_MAX, ShardStats};
+pub use board::{Board, NOTICES_MAX, ShardStats, TagEvents};
 pub use shard::{BATCH_ROWS_MAX, Shard};
 
 use crate::{

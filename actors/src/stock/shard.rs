@@ -93,6 +93,10 @@ impl Shard {
     pub fn states(&self) -> impl ExactSizeIterator<Item = &State> {
         self.states.values()
     }
+    /// The states, to be changed otherwise than by the journal: what if.
+    pub fn states_mut(&mut self) -> impl Iterator<Item = &mut State> {
+        self.states.values_mut()
+    }
     /// A facility's state.
     pub fn state(&self, facility: &str) -> Option<&State> {
         self.states.get(facility)

@@ -6,7 +6,7 @@
 //! fold finds it a repeat, and the first one is looked for among the facility's newest entries.
 
 use actix_web::{HttpResponse, http::StatusCode, web};
-use device_profiles::{Channel, DeviceId, FacilityId, Sku, SlotId, Units};
+use device_profiles::{Channel, DeviceId, FacilityId, Sku, SlotId, Units, ZoneId};
 use fold::{Body, Command, CommandEntry, HubTime, Position, Principal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -19,6 +19,7 @@ use super::{
     limits::{COMMIT_WAIT, KEY_SEARCH_ENTRIES_MAX, KEY_WAIT},
     problem::Problem,
     request::{IdempotencyKey, Json, id},
+    tags::one_tag,
 };
 use crate::{
     desk::Desk,
@@ -126,6 +127,30 @@ pub struct Zero {
     force: bool,
 }
 
+/// What is in a zone now is to be told.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CycleCount {
+    /// The zone; the whole facility when absent.
+    #[schema(value_type = Option<String>)]
+    zone: Option<ZoneId>,
+}
+
+/// What a cycle count found.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Counted {
+    /// The zone; the whole facility when absent.
+    zone: Option<String>,
+    /// Tags that are present.
+    present: u64,
+    /// Of these, tags that are less likely there than nine in ten.
+    doubtful: u64,
+    /// Of these, tags of no SKU that is known.
+    unknown: u64,
+    /// The others by SKU, the first thousand: SKU and tags.
+    skus: Vec<(String, u64)>,
+}
+
 /// What a call did.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Done {
@@ -134,6 +159,9 @@ pub struct Done {
     /// What it moved. Absent while the commit is still waiting.
     #[serde(skip_serializing_if = "Option::is_none")]
     movements: Option<Vec<MovementTold>>,
+    /// What a cycle count found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<Counted>,
 }
 
 /// Books goods that came in.
@@ -237,6 +265,35 @@ pub async fn zero(
     Call { api: &api, caller, key: key.0, facility: id("facility", &facility)? }.make(command).await
 }
 
+/// Counts the tags that are present in a zone, by what the readers told so far.
+#[utoipa::path(post, path = "/api/v1/facilities/{facility}/cycle-counts", tag = "stock changes", params(("facility" = String, Path), ("Idempotency-Key" = String, Header)), request_body = CycleCount, responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
+pub async fn cycle_count(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<String>,
+    body: Json<CycleCount>,
+) -> Answer {
+    let command = Command::CycleCount { zone: body.0.zone };
+    Call { api: &api, caller, key: key.0, facility: id("facility", &path)? }.make(command).await
+}
+
+/// Declares that a tag is not here any more: it departed, and is a unit of no slot. A reader that hears it again brings it
+/// back.
+#[utoipa::path(post, path = "/api/v1/facilities/{facility}/tags/{tag}/gone", tag = "stock changes", params(("facility" = String, Path), ("tag" = String, Path), ("Idempotency-Key" = String, Header)), responses((status = 201, body = Done), (status = 202, body = Done, description = "Journaled, not committed yet")))]
+pub async fn tag_gone(
+    api: web::Data<Api>,
+    caller: Caller,
+    key: IdempotencyKey,
+    path: web::Path<(String, String)>,
+) -> Answer {
+    let (facility, tag) = path.into_inner();
+    let facility: FacilityId = id("facility", &facility)?;
+    let tag = one_tag(&api, &facility, &tag).await?;
+    let command = Command::TagGone { tag, elsewhere: None, unless_read_since: None };
+    Call { api: &api, caller, key: key.0, facility }.make(command).await
+}
+
 /// One call under way.
 struct Call<'a> {
     api: &'a Api,
@@ -297,45 +354,44 @@ impl Call<'_> {
     /// What the entry at a position did. `fresh`: it was appended just now, and may be a repeat of an earlier one.
     async fn answer(&self, position: Position, fresh: bool) -> Answer {
         let waiting = || {
-            HttpResponse::Accepted().json(Done { position: position.to_string(), movements: None })
+            let position = position.to_string();
+            HttpResponse::Accepted().json(Done { position, movements: None, count: None })
         };
         if !self.api.desk.committed(position, COMMIT_WAIT).await {
             return Ok(waiting());
         }
-        let (movements, refusal) = match self.outcome(position).await {
+        let outcome = match self.outcome(position).await {
             Ok(outcome) => outcome,
             Err(Fault::Away(_)) => return Ok(waiting()),
             Err(fault) => return Err(fault.into()),
         };
-        if let Some((code, detail)) = refusal {
-            self.keep(position).await;
-            return Err(rejected(code, &detail));
-        }
-        if movements.is_empty()
+        if outcome.refusal.is_none()
+            && outcome.movements.is_empty()
+            && outcome.count.is_none()
             && fresh
             && let Some(first) = self.find().await?.filter(|first| *first != position)
         {
             // This entry did nothing because an earlier one has the key: only that one is remembered.
             self.keep(first).await;
-            let (movements, refusal) = self.outcome(first).await?;
-            return match refusal {
-                Some((code, detail)) => Err(rejected(code, &detail)),
-                None => Ok(done(first, movements)),
-            };
+            return self.outcome(first).await?.answer(first);
         }
         self.keep(position).await;
-        Ok(done(position, movements))
+        outcome.answer(position)
     }
 
-    async fn outcome(
-        &self,
-        position: Position,
-    ) -> Result<(Vec<MovementTold>, Option<(String, String)>), Fault> {
+    async fn outcome(&self, position: Position) -> Result<Outcome, Fault> {
         let store = &self.api.desk.store;
         let mut movements = store.movements_at(position).await?;
-        // A cell that was due to settle may have spoken in the same entry; that is not this call's doing.
-        movements.retain(|movement| movement.device.is_none());
-        Ok((movements, store.refusal_at(position).await?))
+        // A cell that was due to settle, or a tag that was due, may have spoken in the same entry; that is the hub's own doing
+        // and not this call's.
+        movements.retain(|movement| movement.principal.as_deref().is_some_and(|by| by != "hub"));
+        let refusal = store.refusal_at(position).await?;
+        let count = match (&refusal, movements.is_empty()) {
+            (None, true) => store.cycle_count_at(position).await?,
+            (Some(_), _) | (None, false) => None,
+        };
+        let count = count.and_then(|count| serde_json::from_value(count).ok());
+        Ok(Outcome { movements, refusal, count })
     }
 
     /// The entry of this facility that has this key, among the newest of a day.
@@ -369,9 +425,21 @@ fn has_key(desk: &Desk, position: Position, facility: &FacilityId, key: &str) ->
     })
 }
 
-fn done(position: Position, movements: Vec<MovementTold>) -> HttpResponse {
-    HttpResponse::Created()
-        .json(Done { position: position.to_string(), movements: Some(movements) })
+/// What became of a call: what it moved, why it was refused (code and words), what it counted.
+struct Outcome {
+    movements: Vec<MovementTold>,
+    refusal: Option<(String, String)>,
+    count: Option<Counted>,
+}
+
+impl Outcome {
+    fn answer(self, position: Position) -> Answer {
+        if let Some((code, detail)) = self.refusal {
+            return Err(rejected(code, &detail));
+        }
+        let (position, movements) = (position.to_string(), Some(self.movements));
+        Ok(HttpResponse::Created().json(Done { position, movements, count: self.count }))
+    }
 }
 
 /// The fold's reason is the code.

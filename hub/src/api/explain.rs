@@ -121,13 +121,7 @@ pub async fn explain(
     let level = store.stock(line, 1, api.desk.now_us()).await?.into_iter().next();
     let sku_now = store.sku_now(&movement.sku).await?;
     let facility: FacilityId = id("facility", &movement.facility)?;
-    let mut evidence = Vec::with_capacity(found.evidence.len());
-    for (position, entry) in entries(&api, name.position, &found.evidence, &facility).await? {
-        evidence.push(match entry {
-            Some(entry) => tell(&api, &entry).await?,
-            None => gone(position),
-        });
-    }
+    let evidence = evidence(&api, name.position, &found.evidence, &facility).await?;
     Ok(HttpResponse::Ok().json(Explanation {
         calibration: calibration(&api, &rule, name.position, &facility).await?,
         narrative: narrative(&movement, Some(&rule)),
@@ -139,6 +133,23 @@ pub async fn explain(
         evidence,
         sku_now,
     }))
+}
+
+/// Entries by offset, as they are told.
+pub(super) async fn evidence(
+    api: &Api,
+    at: Position,
+    offsets: &[u64],
+    facility: &FacilityId,
+) -> Result<Vec<Evidence>, Problem> {
+    let mut told = Vec::with_capacity(offsets.len());
+    for (position, entry) in entries(api, at, offsets, facility).await? {
+        told.push(match entry {
+            Some(entry) => tell(api, &entry).await?,
+            None => gone(position),
+        });
+    }
+    Ok(told)
 }
 
 /// Entries by offset: from the journal, else from the evidence copies.

@@ -41,6 +41,8 @@ pub mod routes;
 mod scanners;
 pub mod secret;
 mod stock;
+mod tag_name;
+mod tags;
 mod validate;
 
 use std::{

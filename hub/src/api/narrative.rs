@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 
-use crate::store::told::MovementTold;
+use super::tag_name::TagIdentity;
+use crate::store::{tags::TagEvent, told::MovementTold, when::When};
 
 /// What happened, one sentence a step.
 pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
@@ -44,6 +45,7 @@ pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
                 grams(gross)
             ));
         }
+        "tag" => told.extend(why.map(|why| tag(&Told::of_rule(why))).unwrap_or_default()),
         _ => told.push(match &movement.device {
             Some(device) => format!("Device {device} itself declared this change."),
             None => format!("{} declared this change.", who(movement)),
@@ -56,6 +58,115 @@ pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
         _ => format!("The line changed by {delta:+} to {after}, with a confidence of {sure:.0} %."),
     });
     told
+}
+
+/// What was told of a tag, one sentence a step.
+pub fn of_tag(event: &TagEvent) -> Vec<String> {
+    tag(&Told {
+        change: &event.kind,
+        tag: &event.tag,
+        from: event.from.as_ref(),
+        to: event.to.as_ref(),
+        how: event.how.as_deref(),
+        elsewhere: event.elsewhere.as_deref(),
+        probability: event.probability,
+        last_read: event.last_read,
+        reads: event.reads.len(),
+    })
+}
+
+/// What became of a tag, whoever wrote it down.
+struct Told<'a> {
+    change: &'a str,
+    tag: &'a str,
+    from: Option<&'a Value>,
+    to: Option<&'a Value>,
+    how: Option<&'a str>,
+    elsewhere: Option<&'a str>,
+    probability: f64,
+    last_read: Option<When>,
+    reads: usize,
+}
+
+impl<'a> Told<'a> {
+    fn of_rule(why: &'a Value) -> Self {
+        let place = |name: &str| why.get(name).filter(|place| place.is_object());
+        Self {
+            change: why["change"].as_str().unwrap_or("?"),
+            tag: why["tag"].as_str().unwrap_or("?"),
+            from: place("from"),
+            to: place("to"),
+            how: why["how"].as_str(),
+            elsewhere: why["elsewhere"].as_str(),
+            probability: why["probability"].as_f64().unwrap_or(0.0),
+            last_read: why["last_read_us"].as_i64().map(When),
+            reads: why["reads"].as_array().map_or(0, Vec::len),
+        }
+    }
+}
+
+fn tag(told: &Told<'_>) -> Vec<String> {
+    let identity = TagIdentity::of(told.tag);
+    let name = match identity.name() {
+        Some(name) => format!("Tag {} ({name})", told.tag),
+        None => format!("Tag {}", told.tag),
+    };
+    let from = told.from.map_or_else(|| "an unknown place".to_owned(), place);
+    let to = told.to.map_or_else(|| "an unknown place".to_owned(), place);
+    let mut lines = vec![match told.change {
+        "arrived" => format!("{name} was not here before and arrived at {to}."),
+        "returned" => format!("{name} was here before and came back to {to}."),
+        "moved" => format!("{name} moved from {from} to {to}."),
+        "departed" => format!("{name} departed from {from}: {}.", departed(told)),
+        other => format!("{name}: {other}."),
+    }];
+    let sure = told.probability * 100.0;
+    lines.push(match (told.change, told.how) {
+        ("departed", Some("silence")) => {
+            format!("That it is there no more has a probability of {sure:.1} %.")
+        }
+        ("departed", _) => format!("It had been there with a probability of {sure:.1} %."),
+        _ => format!("That it is there has a probability of {sure:.1} %."),
+    });
+    if let Some(at) = told.last_read {
+        let at = device_profiles::time::format_rfc3339_us(at.0);
+        let reads = match told.reads {
+            0 => "no read is kept".to_owned(),
+            1 => "the read is below, as its reader sent it".to_owned(),
+            many => format!("its last {many} reads are below, as its reader sent them"),
+        };
+        lines.push(format!("It was read last at {at}; {reads}."));
+    }
+    lines
+}
+
+fn departed(told: &Told<'_>) -> String {
+    match told.how {
+        Some("silence") => {
+            "its reader listened and heard it no more, for longer than one that is there is silent"
+                .to_owned()
+        }
+        Some("exit") => "it was heard at the door's outer side last, and inside no more".to_owned(),
+        Some("sale") => "it passed the point of sale and fell silent".to_owned(),
+        Some("elsewhere") => {
+            format!("facility {} has it now", told.elsewhere.unwrap_or("?"))
+        }
+        Some("declared") => "somebody said so".to_owned(),
+        Some(other) => other.to_owned(),
+        None => "nobody said how".to_owned(),
+    }
+}
+
+/// A place in words: zone, slot, antenna of a reader.
+fn place(place: &Value) -> String {
+    let text = |name: &str| place[name].as_str();
+    let slot = text("slot").map(|slot| format!(", slot {slot}")).unwrap_or_default();
+    format!(
+        "zone {}{slot} (antenna {} of reader {})",
+        text("zone").unwrap_or("?"),
+        place["antenna"].as_u64().unwrap_or(0),
+        text("device").unwrap_or("?")
+    )
 }
 
 fn who(movement: &MovementTold) -> String {
@@ -201,6 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn every_way_to_depart_is_told() {
+        for (how, elsewhere, part) in [
+            ("silence", None, "heard it no more"),
+            ("exit", None, "outer side"),
+            ("sale", None, "point of sale"),
+            ("elsewhere", Some("f2"), "facility f2 has it now"),
+            ("declared", None, "somebody said so"),
+        ] {
+            let why = serde_json::json!({
+                "change": "departed", "tag": "E200", "how": how, "elsewhere": elsewhere, "probability": 0.96,
+                "from": {"zone": "back", "device": "r1", "antenna": 1, "slot": null}, "reads": [],
+            });
+            let told = tag(&Told::of_rule(&why)).join(" ");
+            assert!(
+                told.starts_with("Tag E200 departed from zone back") && told.contains(part),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
     fn every_rule_is_told() {
         for (cause, why, part) in [
             ("reading", None, "Device h1 itself"),
@@ -214,6 +346,18 @@ mod tests {
                 "9 s back",
             ),
             ("tare", Some(serde_json::json!({"rule": "tared", "gross_mg": 12_050})), "12.05 g"),
+            (
+                "rfid",
+                Some(serde_json::json!({
+                    "rule": "tag", "change": "moved", "tag": "3074257BF7194E4000001A85",
+                    "from": {"zone": "back", "device": "r1", "antenna": 1, "slot": null},
+                    "to": {"zone": "floor", "device": "r1", "antenna": 2, "slot": "A-1"},
+                    "how": null, "elsewhere": null, "probability": 0.9951, "last_read_us": 0, "reads": [64, 128],
+                })),
+                "(urn:epc:id:sgtin:0614141.812345.6789) moved from zone back (antenna 1 of reader r1) to zone floor, slot A-1 \
+                 (antenna 2 of reader r1). That it is there has a probability of 99.5 %. It was read last at \
+                 1970-01-01T00:00:00Z; its last 2 reads are below, as its reader sent them.",
+            ),
             ("weight", Some(serde_json::json!({"rule": "of a later version"})), "declared"),
         ] {
             let told = narrative(&movement(cause, Some("h1")), why.as_ref()).join(" ");

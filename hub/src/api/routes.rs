@@ -8,6 +8,7 @@ use actix_web::{http::Method, web};
 use super::{
     accounts, buses, calibration, certificates, commands, devices, downlink, explain, master,
     outside, page, permission::Permission, profiles, push, readings, removal, scanners, stock,
+    tags,
 };
 use crate::feed::live;
 
@@ -121,6 +122,11 @@ routes! {
     GET  "/api/v1/movements" StockRead stock::movements
     GET  "/api/v1/movements/{id}" StockRead stock::movement
     GET  "/api/v1/movements/{id}/explain" StockRead explain::explain
+    GET  "/api/v1/facilities/{facility}/tags" StockRead tags::list
+    GET  "/api/v1/facilities/{facility}/tag-events" StockRead tags::of_facility
+    GET  "/api/v1/tags/{tag}" StockRead tags::get
+    GET  "/api/v1/tags/{tag}/events" StockRead tags::history
+    GET  "/api/v1/tag-events/{id}/explain" StockRead tags::explain
     GET  "/api/v1/discrepancies" StockRead accounts::discrepancies
     GET  "/api/v1/quarantine" StockRead accounts::quarantine
     GET  "/api/v1/ledger" DevicesRead accounts::ledger
@@ -134,4 +140,6 @@ routes! {
     POST "/api/v1/facilities/{facility}/adjustments" StockChange commands::adjustment
     POST "/api/v1/facilities/{facility}/devices/{device}/tare" StockChange commands::tare
     POST "/api/v1/facilities/{facility}/slots/{slot}/zero" StockChange commands::zero
+    POST "/api/v1/facilities/{facility}/cycle-counts" StockChange commands::cycle_count
+    POST "/api/v1/facilities/{facility}/tags/{tag}/gone" StockChange commands::tag_gone
 }

@@ -269,8 +269,8 @@ impl PgStore {
         Ok(())
     }
 
-    /// Entries of a facility without a device that changed stock or were rejected since a time, newest first: where a call
-    /// was journaled whose position was not remembered.
+    /// Entries of a facility that no device caused and that changed stock, counted tags, declared one gone or were rejected
+    /// since a time, newest first: where a call was journaled whose position was not remembered.
     pub async fn command_positions(
         &self,
         facility: &str,
@@ -282,6 +282,12 @@ impl PgStore {
                    SELECT shard, epoch, "offset" FROM movement WHERE facility = $1 AND device IS NULL AND at >= $2
                    UNION
                    SELECT shard, epoch, "offset" FROM quarantine WHERE facility = $1 AND device IS NULL AND at >= $2
+                   UNION
+                   SELECT shard, epoch, "offset" FROM event WHERE facility = $1 AND kind = 'cycle_count' AND at >= $2
+                   UNION
+                   SELECT shard, epoch, "offset" FROM event
+                   WHERE facility = $1 AND tag IS NOT NULL AND kind = 'departed' AND at >= $2
+                     AND detail LIKE '%"how":"declared"%'
                ) found ORDER BY epoch DESC, "offset" DESC LIMIT $3"#,
         )
         .bind(facility)

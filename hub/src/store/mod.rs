@@ -28,6 +28,7 @@ pub mod series;
 mod series_read;
 pub mod shapes;
 pub mod standing;
+pub mod tags;
 pub mod told;
 pub mod when;
 

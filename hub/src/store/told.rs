@@ -364,7 +364,7 @@ pub(super) fn position(row: &PgRow) -> std::result::Result<Position, sqlx::Error
     })
 }
 
-fn movement_id(row: &PgRow) -> std::result::Result<MovementId, sqlx::Error> {
+pub(super) fn movement_id(row: &PgRow) -> std::result::Result<MovementId, sqlx::Error> {
     let ordinal = row.try_get::<i16, _>("ordinal")?.cast_unsigned();
     Ok(MovementId { position: position(row)?, ordinal })
 }

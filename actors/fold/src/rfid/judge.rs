@@ -518,3 +518,37 @@ impl State {
         self.rfid.tags.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::DeviceSpec;
+    use device_profiles::DeviceId;
+
+    #[test]
+    fn numbers_that_are_missing_are_counted() {
+        let mut state = State::new(FacilityId::parse("f1").unwrap());
+        let device = DeviceId::parse("gate").unwrap();
+        let spec = DeviceSpec { id: device.clone(), slot: None, channels: Vec::new() };
+        state.devices.get_or_insert_with(&device, || crate::device::Device::new(spec));
+        state.rfid.antennas(&device, &[], HubTime(0));
+        let origin = Origin { device: Some(device), ..state.own_origin(64) };
+        let mut told = |numbers, missing| {
+            let mut effects = Effects::default();
+            state.event_numbers(&origin, &mut effects, numbers, missing);
+            match effects.events.first().map(|event| &event.kind) {
+                Some(EventKind::SourceLoss { frames }) => *frames,
+                _ => 0,
+            }
+        };
+        assert_eq!(told((100, 110), 0), 0, "where a source begins is not known");
+        assert_eq!(told((111, 120), 0), 0);
+        assert_eq!(told((124, 130), 2), 5, "three before and two within");
+        assert_eq!(told((115, 118), 0), 0, "a repeat says nothing of what comes next");
+        assert_eq!(told((131, 131), 0), 0);
+        assert_eq!(told((1, 5), 0), 0, "the source began anew");
+        assert_eq!(told((7, 7), 0), 1);
+        assert_eq!(told((9 + NUMBERS_GAP_MAX, 9 + NUMBERS_GAP_MAX), 0), 0, "too far to be a gap");
+        assert_eq!(state.ledger("gate").map(|hour| hour.counts.source_lost), Some(6));
+    }
+}

@@ -204,6 +204,14 @@ impl Rfid {
         }
     }
 
+    /// Knobs of a zone are others until it is published again. False when there is no such zone.
+    pub fn retune(&mut self, zone: &ZoneId, knobs: impl Fn(Mobility) -> Mobility) -> bool {
+        let Some(spec) = self.zones().find(|spec| spec.id == *zone).cloned() else { return false };
+        let mobility = Some(knobs(spec.mobility()));
+        self.zone(ZoneSpec { mobility, ..spec });
+        true
+    }
+
     /// A reader's antennas are these from now on.
     pub fn antennas(&mut self, device: &DeviceId, specs: &[AntennaSpec], now: HubTime) {
         for spec in specs {

@@ -118,11 +118,6 @@ impl Antenna {
         let (reads, all) = self.rate;
         (all >= RATE_EPOCHS.0).then(|| f64::from(reads / all))
     }
-
-    /// Signal that is usual here, in 1/100 dBm.
-    pub fn usual_cdbm(&self) -> f32 {
-        self.usual_cdbm
-    }
 }
 
 /// What is known of how one antenna hears the tags of another.
@@ -340,14 +335,6 @@ impl Readers {
         let ratio = (own - since + PAIR_PRIOR.0) / (cross + PAIR_PRIOR.1);
         (f64::from(ratio), weaker)
     }
-
-    /// Every pair that was learned: home, other, reads of the home antenna a read of the other, how much weaker in 1/100 dB.
-    pub fn pairs(&self) -> impl Iterator<Item = (&Antenna, &Antenna, f64, f32)> {
-        self.pairs.keys().filter_map(|(home, other)| {
-            let (ratio, weaker) = self.pair(*home, *other);
-            Some((self.antenna(*home)?, self.antenna(*other)?, ratio, weaker))
-        })
-    }
 }
 
 #[cfg(test)]
@@ -415,7 +402,7 @@ mod tests {
         let (ratio, weaker) = readers.pair(0, 1);
         assert!((1.0..1.2).contains(&ratio), "{ratio}");
         assert!((WEAKER_RANGE_CDB.0..=WEAKER_RANGE_CDB.1).contains(&weaker));
-        assert!(readers.antenna(0).unwrap().usual_cdbm() > -5_100.0);
+        assert!(readers.antenna(0).unwrap().usual_cdbm > -5_100.0);
         // An antenna that looks elsewhere starts anew.
         let spec = AntennaSpec {
             port: 1,
