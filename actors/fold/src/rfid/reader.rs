@@ -96,6 +96,11 @@ impl Antenna {
         f32::from(rssi_cdbm) - self.usual_cdbm
     }
 
+    /// Signal that is usual here, in 1/100 dBm.
+    pub fn usual_cdbm(&self) -> f32 {
+        self.usual_cdbm
+    }
+
     /// A settled tag of this place was read.
     pub fn learn(&mut self, rssi_cdbm: Option<i16>) {
         self.own_reads += 1.0;
@@ -334,6 +339,14 @@ impl Readers {
         };
         let ratio = (own - since + PAIR_PRIOR.0) / (cross + PAIR_PRIOR.1);
         (f64::from(ratio), weaker)
+    }
+
+    /// Every pair that was learned: home, other, reads of the home antenna a read of the other, how much weaker in 1/100 dB.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Antenna, &Antenna, f64, f32)> {
+        self.pairs.keys().filter_map(|(home, other)| {
+            let (ratio, weaker) = self.pair(*home, *other);
+            Some((self.antenna(*home)?, self.antenna(*other)?, ratio, weaker))
+        })
     }
 }
 
