@@ -60,7 +60,7 @@ impl State {
             }
         }
         if renamed && self.tags_known() > 0 {
-            self.tags_renamed(offset, effects);
+            self.tags_renamed();
         }
         true
     }

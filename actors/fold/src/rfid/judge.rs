@@ -148,8 +148,9 @@ impl State {
     pub(crate) fn tags_due(&mut self, entry: &Entry, effects: &mut Effects) {
         for _ in 0..LOOKS_MAX {
             let Some(key) = self.rfid.tags.pop_due(self.now) else { return };
-            let Some(change) = self.rfid.look(&key, self.now) else { continue };
             let origin = self.own_origin(entry.position.offset);
+            self.tag_renamed(&key, &origin, effects);
+            let Some(change) = self.rfid.look(&key, self.now) else { continue };
             self.tag_changed(&key, change, &origin, effects);
         }
     }
@@ -288,41 +289,47 @@ impl State {
         booked.is_ok()
     }
 
-    /// Tags of GTINs that got a SKU, or lost it, are units of another one from now on.
-    pub(crate) fn tags_renamed(&mut self, offset: u64, effects: &mut Effects) {
-        let origin = self.own_origin(offset);
-        let changed: Vec<(Key, Option<Sku>)> = self
+    /// GTINs got a SKU, or lost it: the tags concerned are looked at soon, some with each entry.
+    pub(crate) fn tags_renamed(&mut self) {
+        let now = self.now;
+        let concerned: Vec<Key> = self
             .rfid
             .tags
             .iter()
-            .filter_map(|(key, state)| {
-                let sku = self.sku_of_tag(&key.tag()?);
-                (sku != state.sku).then(|| (key.clone(), sku))
-            })
+            .filter(|(key, state)| key.tag().is_some_and(|tag| self.sku_of_tag(&tag) != state.sku))
+            .map(|(key, _)| key.clone())
             .collect();
-        for (key, sku) in changed {
-            let (Some(state), Some(tag)) = (self.rfid.tags.get(&key), key.tag()) else { continue };
-            let at = self.rfid.whereabouts(state.place);
-            let mut told = TagTold {
-                change: TagChange::Moved,
-                tag,
-                from: at.clone(),
-                to: None,
-                how: None,
-                elsewhere: None,
-                probability: state.track.presence.probability(),
-                last_read_us: state.last_read.0,
-                reads: state.reads().collect(),
-            };
-            // As what it was it goes, as what it is it comes.
-            self.tag_booked(&key, &told, &origin, effects);
-            if let Some(state) = self.rfid.tags.get_mut(&key) {
-                state.sku = sku;
-            }
-            told.to = at;
-            self.tag_booked(&key, &told, &origin, effects);
-            effects.tags.push(tag);
+        for key in concerned {
+            self.rfid.tags.hasten(&key, now);
         }
+    }
+
+    /// A tag whose GTIN has another SKU now goes as what it was, and comes as what it is.
+    fn tag_renamed(&mut self, key: &Key, origin: &Origin, effects: &mut Effects) {
+        let (Some(state), Some(tag)) = (self.rfid.tags.get(key), key.tag()) else { return };
+        let sku = self.sku_of_tag(&tag);
+        if sku == state.sku {
+            return;
+        }
+        let at = self.rfid.whereabouts(state.place);
+        let mut told = TagTold {
+            change: TagChange::Moved,
+            tag,
+            from: at.clone(),
+            to: None,
+            how: None,
+            elsewhere: None,
+            probability: state.track.presence.probability(),
+            last_read_us: state.last_read.0,
+            reads: state.reads().collect(),
+        };
+        self.tag_booked(key, &told, origin, effects);
+        if let Some(state) = self.rfid.tags.get_mut(key) {
+            state.sku = sku;
+        }
+        told.to = at;
+        self.tag_booked(key, &told, origin, effects);
+        effects.tags.push(tag);
     }
 
     /// What a reader says of itself.

@@ -530,7 +530,13 @@ impl Rfid {
         let status = self.tags.get(key)?.status;
         match status {
             Status::Departed => {
-                self.tags.remove(key);
+                let tag = self.tags.get(key)?;
+                let until = tag.since.plus_us(REMEMBER_US);
+                if until <= now {
+                    self.tags.remove(key);
+                } else {
+                    self.tags.schedule(key, until);
+                }
                 return None;
             }
             Status::Unknown => {
