@@ -107,9 +107,8 @@ fn carriers(epc: &Epc) -> Vec<Tag> {
 fn linked(link: &str) -> Result<Vec<Epc>, String> {
     let elements = parse_link(link).map_err(|why| why.to_string())?;
     let value = |ai: &str| elements.iter().find(|e| e.ai() == ai).map(|e| e.value());
-    let of = |epc: &dyn Fn(u8) -> Option<Epc>| -> Vec<Epc> {
-        COMPANY_DIGITS.filter_map(epc).collect()
-    };
+    let of =
+        |epc: &dyn Fn(u8) -> Option<Epc>| -> Vec<Epc> { COMPANY_DIGITS.filter_map(epc).collect() };
     if let (Some(gtin), Some(serial)) = (value("01"), value("21")) {
         return Ok(of(&|digits| Epc::sgtin(gtin, digits, serial).ok()));
     }
