@@ -57,13 +57,14 @@ struct Asked {
 
 impl Asked {
     fn add(&mut self, key: String) {
-        if self.order.len() >= ASKED_MAX
+        if !self.keys.insert(key.clone()) {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > ASKED_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.keys.remove(&oldest);
-        }
-        if self.keys.insert(key.clone()) {
-            self.order.push_back(key);
         }
     }
 }
