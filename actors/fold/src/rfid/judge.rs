@@ -150,8 +150,16 @@ impl State {
             let Some(key) = self.rfid.tags.pop_due(self.now) else { return };
             let origin = self.own_origin(entry.position.offset);
             self.tag_renamed(&key, &origin, effects);
-            let Some(change) = self.rfid.look(&key, self.now) else { continue };
-            self.tag_changed(&key, change, &origin, effects);
+            let was_told =
+                self.rfid.tags.get(&key).is_some_and(|tag| tag.status != Status::Unknown);
+            match self.rfid.look(&key, self.now) {
+                Some(change) => self.tag_changed(&key, change, &origin, effects),
+                // Its row goes, too.
+                None if was_told && self.rfid.tags.get(&key).is_none() => {
+                    effects.tags.extend(key.tag());
+                }
+                None => {}
+            }
         }
     }
 

@@ -268,7 +268,7 @@ const BY_SIGNAL: [(f64, f64); 8] = [
     (6.0, 24.0),
 ];
 
-/// Least and greatest weight of an epoch's reads: no single epoch decides alone.
+/// Least and greatest weight of an epoch's reads. Only several strong reads in one epoch are an arrival by themselves.
 const WEIGHTS: (f64, f64) = (0.02, 60.0);
 
 /// The weight of an epoch's reads against the stray read: by the strongest signal above what the antenna is used to, in dB,
