@@ -42,6 +42,7 @@ pub mod modbus;
 pub mod mqtt;
 mod people;
 pub mod play;
+pub mod publish;
 pub mod random;
 pub mod rfid;
 pub mod scenario;
