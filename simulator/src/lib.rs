@@ -49,6 +49,7 @@ pub mod scenario;
 mod scenario_check;
 mod scenario_devices;
 pub mod score;
+pub mod serial;
 mod stock;
 pub mod tally;
 pub mod truth;
