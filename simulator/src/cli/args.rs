@@ -153,7 +153,7 @@ pub struct TagsArgs {
     /// Facility that is made of it.
     #[arg(long, default_value = "store")]
     pub facility: String,
-    /// How the readers reach the hub. A hub keeps a device's profile: to change it take another facility and other readers.
+    /// How the readers reach the hub.
     #[arg(long, value_enum, default_value_t = Via::Llrp)]
     pub via: Via,
     /// Where the readers listen, by LLRP.

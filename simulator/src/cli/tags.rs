@@ -91,6 +91,10 @@ fn publishers(
 ) -> Result<Vec<(client::Config, Format)>> {
     let readers = &world.site.readers;
     let profile = format("").profile();
+    for reader in readers {
+        // It may have been served by LLRP before.
+        hub.delete(&format!("/buses/{reader}"))?;
+    }
     let data = layout(world, &args.facility, profile);
     let passwords = hub.enrol(&data, readers.iter().map(String::as_str))?;
     let each = readers.iter().enumerate().map(|(index, reader)| {
