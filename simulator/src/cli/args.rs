@@ -27,7 +27,7 @@ pub enum Command {
     Rfid(RfidArgs),
     /// Serve simulated RFID readers by LLRP, on consecutive ports, until Ctrl-C.
     Readers(ReadersArgs),
-    /// Let a world of tags run on the wall clock, its readers served by LLRP and told to a hub, until Ctrl-C.
+    /// Let a world of tags run on the wall clock, its readers known to a hub by LLRP or their makers' JSON, until Ctrl-C.
     Tags(TagsArgs),
     /// Look at scenarios.
     Scenario {
@@ -153,15 +153,31 @@ pub struct TagsArgs {
     /// Facility that is made of it.
     #[arg(long, default_value = "store")]
     pub facility: String,
-    /// Where the readers listen.
+    /// How the readers reach the hub.
+    #[arg(long, value_enum, default_value_t = Via::Llrp)]
+    pub via: Via,
+    /// Where the readers listen, by LLRP.
     #[arg(long, default_value = "127.0.0.1")]
     pub bind: IpAddr,
+    /// The hub's MQTT endpoint, plain TCP, for readers that publish.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub mqtt: String,
     /// What decides which reads there are.
     #[arg(long, value_enum, default_value_t = Physics::Epochs)]
     pub physics: Physics,
     /// Hours that are prepared; after them nothing moves any more.
     #[arg(long, default_value_t = 24.0)]
     pub hours: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// The hub calls them, by LLRP.
+    Llrp,
+    /// They publish as Impinj's IoT device interface does.
+    Impinj,
+    /// They publish as Zebra's IoT Connector does.
+    Zebra,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

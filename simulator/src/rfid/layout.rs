@@ -21,9 +21,10 @@ fn personality(of: Personality) -> &'static str {
     }
 }
 
-/// The body of an import: facility, zones, slots, SKUs, the lines that tags count, and the readers with their antennas.
+/// The body of an import: facility, zones, slots, SKUs, the lines that tags count, and the readers of a profile with their
+/// antennas.
 #[must_use]
-pub fn layout(world: &World, facility: &str) -> Value {
+pub fn layout(world: &World, facility: &str, profile: &str) -> Value {
     let site = &world.site;
     let zone = |index: usize| &site.zones[index].name;
     let zones = site.zones.iter().map(|zone| {
@@ -43,7 +44,7 @@ pub fn layout(world: &World, facility: &str) -> Value {
             json!({ "port": place.antenna, "zone": zone(place.zone), "slot": place.slot,
                     "outside": place.side == Some(Side::Outside) })
         });
-        json!({ "facility": facility, "id": id, "profile": "llrp-reader",
+        json!({ "facility": facility, "id": id, "profile": profile,
                 "antennas": antennas.collect::<Vec<_>>() })
     });
     json!({
