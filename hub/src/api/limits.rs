@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Longest request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a request body may take to come, in milliseconds.
+pub const BODY_MS_MAX: u64 = 60_000;
 /// Longest body of an import, in bytes.
 pub const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most things in one import.

@@ -2,7 +2,7 @@
 //!
 //! Each refuses with a problem that names the field.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::{
     auth::Caller,
     json_path::json_path,
-    limits::{BODY_BYTES_MAX, CURSOR_BYTES_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX},
+    limits::{BODY_BYTES_MAX, BODY_MS_MAX, CURSOR_BYTES_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX},
     problem::Problem,
 };
 
@@ -105,8 +105,16 @@ impl<const MAX: usize> FromRequest for Body<MAX> {
     }
 }
 
-/// The body, if it is not longer than `most` bytes.
-async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
+/// The body, if it is not longer than `most` bytes and comes in time.
+async fn read(payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
+    let wait = Duration::from_millis(BODY_MS_MAX);
+    actix_rt::time::timeout(wait, gather(payload, most)).await.unwrap_or_else(|_| {
+        let detail = format!("The body did not come within {} s. Send it again.", wait.as_secs());
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail))
+    })
+}
+
+async fn gather(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
     let mut body = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| {
