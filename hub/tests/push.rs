@@ -23,7 +23,8 @@ async fn hub() -> (Running, String, String) {
     for (id, profile) in
         [("reader-1", "impinj-iot"), ("plain-1", "default"), ("scanner-1", "scanner-line")]
     {
-        let device = json!({"id": id, "facility": "f1", "profile": profile, "slot": "A-1"});
+        let looks = if id == "reader-1" { json!([{"port": 1, "zone": "back"}]) } else { json!([]) };
+        let device = json!({"id": id, "facility": "f1", "profile": profile, "slot": "A-1", "antennas": looks});
         running.post("/api/v1/devices", device).await;
     }
     let mut secrets = Vec::new();

@@ -293,9 +293,11 @@ fn a_gtin_that_is_published_later_makes_units_of_the_tags() {
     shop.hears(3, 1, &[item(1), item(2)]);
     assert_eq!((shop.kinds().len(), shop.units(0)), (2, 0));
     shop.publish(vec![sku(Some(GTIN))]);
+    shop.hears(1, 1, &[item(1), item(2)]);
     assert_eq!(shop.units(0), 2);
     assert_eq!(shop.state.tag(&item(1)).unwrap().sku, Some(cola()));
     shop.publish(vec![sku(None)]);
+    shop.hears(1, 1, &[item(1), item(2)]);
     assert_eq!(shop.units(0), 0, "and no units when it is taken away");
 }
 
@@ -482,7 +484,7 @@ fn a_snapshot_from_before_tags_is_read() {
     // The first layout ends where tags begin, and its number is the first of the head.
     let whole: Vec<Vec<u8>> = shop.state.slices().collect();
     let (lines, with_tags) = (shop.state.levels().count(), whole.len());
-    let old_length = with_tags - 1 - 1_024;
+    let old_length = with_tags - 1 - 4_096;
     let mut old: Vec<Vec<u8>> = whole.into_iter().take(old_length).collect();
     assert_eq!(old[0][0], 2);
     old[0][0] = 1;
