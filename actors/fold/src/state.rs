@@ -164,7 +164,19 @@ impl State {
         self.recount_cell(id);
     }
 
-    fn tell(&self, effects: &mut Effects, kind: EventKind) {
+    /// Where the effects of an entry come from that no device and no person caused.
+    pub(crate) fn own_origin(&self, offset: u64) -> Origin {
+        Origin {
+            offset,
+            at: self.now,
+            principal: Principal::Hub,
+            device: None,
+            boot: None,
+            seq: None,
+        }
+    }
+
+    pub(crate) fn tell(&self, effects: &mut Effects, kind: EventKind) {
         effects.events.push(Event {
             ordinal: effects.next_ordinal(),
             kind,
@@ -198,14 +210,7 @@ impl State {
         {
             let Some((_, timer)) = self.timers.pop_first() else { return };
             self.armed.remove(&timer);
-            let origin = Origin {
-                offset: entry.position.offset,
-                at: self.now,
-                principal: Principal::Hub,
-                device: None,
-                boot: None,
-                seq: None,
-            };
+            let origin = self.own_origin(entry.position.offset);
             match &timer {
                 Timer::Witness(id) => {
                     let Some(slot) = self.slots.get_mut(id.as_str()) else { continue };

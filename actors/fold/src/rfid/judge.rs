@@ -18,7 +18,7 @@ use crate::{
         Cause, Confidence, CycleCount, Effects, Event, EventKind, Outcome, Reason, TagChange,
         TagTold, Why,
     },
-    entry::{Entry, HubTime, Principal, Source},
+    entry::{Entry, HubTime, Source},
     limits::{CYCLE_SKUS_MAX, LOOKS_MAX, NUMBERS_GAP_MAX},
     slot::Line,
     state::{State, Timer},
@@ -110,7 +110,7 @@ impl State {
         let heard =
             Heard { key: &key, antenna, read, now: self.now, ago_us, offset: origin.offset };
         match self.rfid.read(&heard, || sku) {
-            Ok(Some(change)) => self.tag_changed(&key, change, origin, effects),
+            Ok(Some(change)) => self.tag_told(&key, change, None, origin, effects),
             Ok(None) => self.tag_fresh(&key, effects),
             Err(TooMany) => {
                 let detail = format!("the facility knows {} tags already", self.rfid.tags.len());
@@ -132,18 +132,6 @@ impl State {
         }
     }
 
-    /// Where the effects of an entry come from that no device caused.
-    fn own_origin(&self, offset: u64) -> Origin {
-        Origin {
-            offset,
-            at: self.now,
-            principal: Principal::Hub,
-            device: None,
-            boot: None,
-            seq: None,
-        }
-    }
-
     /// Looks at the tags that are due.
     pub(crate) fn tags_due(&mut self, entry: &Entry, effects: &mut Effects) {
         for _ in 0..LOOKS_MAX {
@@ -153,7 +141,7 @@ impl State {
             let was_told =
                 self.rfid.tags.get(&key).is_some_and(|tag| tag.status != Status::Unknown);
             match self.rfid.look(&key, self.now) {
-                Some(change) => self.tag_changed(&key, change, &origin, effects),
+                Some(change) => self.tag_told(&key, change, None, &origin, effects),
                 // Its row goes, too.
                 None if was_told && self.rfid.tags.get(&key).is_none() => {
                     effects.tags.extend(key.tag());
@@ -164,10 +152,6 @@ impl State {
     }
 
     /// Tells a change, and books what it does to stock.
-    fn tag_changed(&mut self, key: &Key, change: Change, origin: &Origin, effects: &mut Effects) {
-        self.tag_told(key, change, None, origin, effects);
-    }
-
     fn tag_told(
         &mut self,
         key: &Key,
@@ -473,14 +457,7 @@ impl State {
             }
         }
         count.skus = skus.into_iter().take(CYCLE_SKUS_MAX).collect();
-        effects.events.push(Event {
-            ordinal: effects.next_ordinal(),
-            kind: EventKind::CycleCount(Box::new(count)),
-            at: self.now,
-            device: None,
-            slot: None,
-            sku: None,
-        });
+        self.tell(effects, EventKind::CycleCount(Box::new(count)));
         Ok(())
     }
 

@@ -154,6 +154,11 @@ impl Zone {
     fn quiet_us(&self) -> i64 {
         i64::from(self.mobility.quiet_ms) * 1_000
     }
+
+    /// Probability from which a tag is present here.
+    fn arrive(&self) -> f64 {
+        f64::from(self.mobility.arrive_permille) / 1_000.0
+    }
 }
 
 /// The rules for a tag that an antenna hears in a zone.
@@ -347,7 +352,7 @@ impl Rfid {
         let here = self.at(zone)?;
         let mobility = here.mobility;
         let quiet = now.plus_us(here.quiet_us());
-        let arrives = likely >= f64::from(mobility.arrive_permille) / 1_000.0;
+        let arrives = likely >= here.arrive();
         let tag = self.tags.get(key)?;
         if tag.status != Status::Present {
             let comes = arrives && !is_outside && self.is_inside(tag, zone, now);
@@ -474,11 +479,10 @@ impl Rfid {
         tag.put(antenna, now);
         self.foresee(key, now);
         // Antennas that look at one slot are one place.
-        let same = |a: &Whereabouts, b: &Whereabouts| a.slot.is_some() && a.slot == b.slot;
-        if let (Some(from), Some(to)) = (&from, &to)
-            && from.zone == to.zone
-            && same(from, to)
-        {
+        let same = |(a, b): (&Whereabouts, &Whereabouts)| {
+            a.zone == b.zone && a.slot.is_some() && a.slot == b.slot
+        };
+        if from.as_ref().zip(to.as_ref()).is_some_and(same) {
             return None;
         }
         Some(Change { turn: Turn::Moved, from, to, probability: likely })
@@ -527,10 +531,9 @@ impl Rfid {
 
     /// Looks at a tag that is due.
     pub fn look(&mut self, key: &Key, now: HubTime) -> Option<Change> {
-        let status = self.tags.get(key)?.status;
-        match status {
+        let tag = self.tags.get(key)?;
+        match tag.status {
             Status::Departed => {
-                let tag = self.tags.get(key)?;
                 let until = tag.since.plus_us(REMEMBER_US);
                 if until <= now {
                     self.tags.remove(key);
@@ -565,9 +568,8 @@ impl Rfid {
         }
         // Silent at home, and heard elsewhere: it is there, whatever the antennas' odds were.
         let other = tag.more.iter().find(|track| {
-            let arrive = self.at(track.zone).map_or(1_000, |zone| zone.mobility.arrive_permille);
-            track.presence.probability() >= f64::from(arrive) / 1_000.0
-                && !self.is_outside(track.antenna)
+            let arrive = self.at(track.zone).map_or(1.0, Zone::arrive);
+            track.presence.probability() >= arrive && !self.is_outside(track.antenna)
         });
         if let Some((antenna, likely)) = other.map(|t| (t.antenna, t.presence.probability())) {
             return self.put(key, antenna, now, likely);
