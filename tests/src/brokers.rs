@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-use crate::{foreign, until};
+use crate::{foreign, free_port, until};
 
 /// Starts what it is given and ends it with its standard input, that is with this process, however that ends.
 const LEASH: &str =
@@ -20,7 +20,10 @@ const LEASH: &str =
 
 enum Kind {
     Mosquitto(PathBuf),
-    Rabbit,
+    Rabbit {
+        /// Port of Erlang's name server.
+        epmd: u16,
+    },
 }
 
 /// A running broker.
@@ -33,7 +36,7 @@ pub struct Broker {
 }
 
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 impl Broker {
@@ -72,7 +75,8 @@ impl Broker {
              mqtt.default_user = guest\nmqtt.default_pass = guest\nmqtt.prefetch = 1000\n"
         );
         fs::write(at("rabbitmq.conf"), config).unwrap();
-        let mut broker = Self { kind: Kind::Rabbit, dir, address, running: None };
+        let mut broker =
+            Self { kind: Kind::Rabbit { epmd: free_port() }, dir, address, running: None };
         broker.again();
         Some(broker)
     }
@@ -87,7 +91,7 @@ impl Broker {
             Kind::Mosquitto(program) => {
                 command.arg(program).arg("-c").arg(at("mosquitto.conf"));
             }
-            Kind::Rabbit => {
+            Kind::Rabbit { epmd } => {
                 let port = self.address.port();
                 command
                     .arg("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -98,8 +102,8 @@ impl Broker {
                     .env("RABBITMQ_LOGS", "-")
                     .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
                     .env("RABBITMQ_CONFIG_FILE", at("rabbitmq"))
-                    .env("RABBITMQ_DIST_PORT", free().port().to_string())
-                    .env("ERL_EPMD_PORT", self.epmd().to_string());
+                    .env("RABBITMQ_DIST_PORT", free_port().to_string())
+                    .env("ERL_EPMD_PORT", epmd.to_string());
             }
         }
         let mut child = command
@@ -112,7 +116,7 @@ impl Broker {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
         self.running = Some((child, pid));
-        until(&format!("the broker answers; {}", self.log()), || self.answers().then_some(()));
+        until("the broker answers", || self.answers().then_some(()));
     }
 
     /// It says something to a CONNECT: a port that is open is not yet a broker that serves.
@@ -127,10 +131,6 @@ impl Broker {
             Ok(_) => true,
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         }
-    }
-
-    fn epmd(&self) -> u16 {
-        self.address.port().wrapping_add(1).max(1_024)
     }
 
     /// Where it listens.
@@ -188,9 +188,9 @@ impl Drop for Broker {
             println!("── the broker's log, newest first\n{}", lines.join("\n"));
         }
         self.kill();
-        if matches!(self.kind, Kind::Rabbit) {
+        if let Kind::Rabbit { epmd } = self.kind {
             // Erlang's name server outlives the node that started it, and ends only when it has noticed that the node is gone.
-            let port = self.epmd().to_string();
+            let port = epmd.to_string();
             for _ in 0..100 {
                 let ended = Command::new("epmd").args(["-port", &port, "-kill"]).output();
                 if !ended.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("living")) {

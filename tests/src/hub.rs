@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Api, Log, Ran,
+    Api, Log, Ran, free_port,
     leash::Leash,
     programs::stockfold,
     wait::{WAIT_MAX, until},
@@ -85,9 +85,9 @@ impl Hub {
         let dir = tempfile::Builder::new().prefix("stockfold-").tempdir_in("/var/tmp").unwrap();
         // As root PostgreSQL runs as another user, who must be able to pass through.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let own = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let log = Log::default();
-        let (http, mqtt, mqtt_tls) = (any, any, any);
+        let (http, mqtt, mqtt_tls) = (own(), own(), own());
         let mut hub =
             Self { setup, dir, child: None, leash: None, log, http, mqtt, mqtt_tls, api: None };
         hub.again();

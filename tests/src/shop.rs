@@ -77,22 +77,40 @@ impl Shop {
 
     /// Waits until the ledger of a device tells of this many frames; checks that each left by exactly one exit.
     pub fn ledger(&self, login: &Login, journaled: u64) -> Exits {
+        self.tells(login, &format!("{journaled} frames"), |told, _| {
+            assert!(told <= journaled, "{told} frames journaled, {journaled} were sent");
+            told == journaled
+        })
+    }
+
+    /// Waits until so many frames of a device are applied, however often a broker repeated them; checks that each left by
+    /// exactly one exit.
+    pub fn applies(&self, login: &Login, applied: u64) -> Exits {
+        self.tells(login, &format!("{applied} applied frames"), |told, exits| {
+            let open =
+                told - (exits.applied + exits.duplicate + exits.quarantined + exits.rejected);
+            assert!(exits.applied <= applied, "{exits:?}, {applied} were sent");
+            exits.applied == applied && open == 0
+        })
+    }
+
+    /// Waits until the ledger of a device is as wanted: frames journaled, and how they left.
+    fn tells(&self, login: &Login, what: &str, wanted: impl Fn(u64, &Exits) -> bool) -> Exits {
         let path = format!("/ledger?facility={}&device={}", self.facility, login.device);
-        let what = format!("the ledger of {} tells of {journaled} frames", login.device);
-        let rows = until(&what, || {
-            let rows = self.api.all(&path);
-            let told: u64 = rows.iter().map(|row| row["journaled"].as_u64().unwrap()).sum();
-            assert!(told <= journaled, "{told} frames journaled, {journaled} were sent: {rows:#?}");
-            (told == journaled).then_some(rows)
-        });
-        let sum = |name: &str| rows.iter().map(|row| row[name].as_u64().unwrap()).sum();
-        let exits = Exits {
-            applied: sum("applied"),
-            duplicate: sum("duplicate"),
-            quarantined: sum("quarantined"),
-            rejected: sum("rejected"),
-            source_lost: sum("source_lost"),
-        };
+        let (journaled, exits) =
+            until(&format!("the ledger of {} tells of {what}", login.device), || {
+                let rows = self.api.all(&path);
+                let sum = |name: &str| rows.iter().map(|row| row[name].as_u64().unwrap()).sum();
+                let journaled: u64 = sum("journaled");
+                let exits = Exits {
+                    applied: sum("applied"),
+                    duplicate: sum("duplicate"),
+                    quarantined: sum("quarantined"),
+                    rejected: sum("rejected"),
+                    source_lost: sum("source_lost"),
+                };
+                wanted(journaled, &exits).then_some((journaled, exits))
+            });
         let left = exits.applied + exits.duplicate + exits.quarantined + exits.rejected;
         assert_eq!(left, journaled, "a frame vanished: {exits:?}");
         exits

@@ -3,7 +3,7 @@
 //! It keeps times in milliseconds, repeats as they come, and says yes to everything; what it holds is read by its own API.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -14,11 +14,6 @@ use serde_json::Value;
 use crate::wait::until;
 
 const PROGRAM: &str = "/usr/bin/victoria-metrics";
-
-/// A port that is free now, for a server that starts later.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 /// A running server.
 pub struct Victoria {

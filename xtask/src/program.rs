@@ -49,23 +49,20 @@ pub fn crash(kills: u32) -> anyhow::Result<ExitCode> {
     replace("stockfold-bench", ["crash", "--kills", &kills.to_string()])
 }
 
-/// The arguments of cargo that build the binaries of these crates.
-pub fn build_args<'a>(crates: &[&'a str], release: bool) -> Vec<&'a str> {
-    let mut args = vec!["build", "--locked", "--bins"];
-    if release {
-        args.push("--release");
-    }
+/// The arguments of cargo that build the release binaries of these crates.
+fn build_args<'a>(crates: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["build", "--locked", "--release", "--bins"];
     args.extend(crates.iter().flat_map(|name| ["-p", name]));
     args
 }
 
-/// The arguments of cargo that build every binary there is.
-pub fn build_all_args(release: bool) -> Vec<&'static str> {
-    build_args(ALL, release)
+/// The arguments of cargo that build every release binary there is.
+pub fn build_all_args() -> Vec<&'static str> {
+    build_args(ALL)
 }
 
 fn build(crates: &[&str]) -> anyhow::Result<()> {
-    let status = Command::new("cargo").args(build_args(crates, true)).status()?;
+    let status = Command::new("cargo").args(build_args(crates)).status()?;
     if status.success() { Ok(()) } else { bail!("the build failed") }
 }
 

@@ -9,12 +9,15 @@ pub struct Summary {
     failed: u64,
     skipped: Vec<(String, String)>,
     steps: Vec<(String, bool, Duration)>,
+    /// Names of the tests that failed.
+    failures: Vec<String>,
     /// Tests that failed since the last step ended.
     failed_in_step: u64,
 }
 
 impl Summary {
-    /// Reads one line of a test runner: `test result: ok. 3 passed; 0 failed; …` or `SKIP name: reason`.
+    /// Reads one line of a test runner: `test result: ok. 3 passed; 0 failed; …`, `test name ... FAILED` or
+    /// `SKIP name: reason`.
     pub fn line(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("test result: ") {
             let words: Vec<&str> = rest
@@ -28,6 +31,10 @@ impl Summary {
             self.passed += count("passed");
             self.failed += count("failed");
             self.failed_in_step += count("failed");
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.failures.push(name.to_owned());
         } else if let Some(rest) = line.trim_start().strip_prefix("SKIP ") {
             let (name, reason) = rest.split_once(": ").unwrap_or((rest, ""));
             self.skip(name, reason);
@@ -65,6 +72,9 @@ impl Summary {
             let mark = if fine { "" } else { " (NOT ALLOWED)" };
             text += &format!("skipped{mark} {name}: {reason}\n");
         }
+        for name in &self.failures {
+            text += &format!("failed {name}\n");
+        }
         let (passed, failed, skipped) = (self.passed, self.failed, self.skipped.len());
         text += &format!("{passed} passed, {failed} failed, {skipped} skipped");
         (text, self.failed == 0 && self.steps.iter().all(|(_, good, _)| *good))
@@ -79,12 +89,14 @@ mod tests {
     fn reads_the_runners_lines() {
         let mut summary = Summary::default();
         summary.line("test result: ok. 21 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        summary.line("test a::b ... FAILED");
         summary.line("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured");
         summary.line("SKIP llrp-recordings: the data folder is absent");
         summary.step("tests", false, Duration::ZERO);
         assert_eq!((summary.passed, summary.failed), (24, 2));
         assert_eq!(summary.skipped[0].0, "llrp-recordings");
-        assert!(!summary.report(None).1);
+        let (text, good) = summary.report(None);
+        assert!(!good && text.contains("\nfailed a::b\n"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::ExitCode};
 use crate::{debian, licences, program, python, step, summary::Summary};
 
 /// Kills of the crash ring in a usual run, and in a long one.
-const KILLS: (&str, &str) = ("10", "50");
+const KILLS: (&str, &str) = ("6", "50");
 /// Cases of each of the fold's six properties in a whole run: more than 100,000 together.
 const CASES: &str = "env.STOCKFOLD_CASES=\"17000\"";
 /// How long every fuzz target together is fed in a long run, in seconds.
@@ -69,15 +69,16 @@ fn whole(summary: &mut Summary, long: bool) -> anyhow::Result<()> {
     python::ensure()?;
     licences::check(summary)?;
     // Tests across crates run these binaries and do not build them; without them the tests would speak of an older tree.
-    if !step::cargo(summary, "binaries", &program::build_all_args(false))? {
+    // The whole workspace each time: a part of it would want other features of the same crates, and so build them twice.
+    if !step::cargo(summary, "binaries", &["build", "--locked", "--workspace", "--bins"])? {
         return Ok(());
     }
     // --show-output brings up what a test printed of a skip.
     let tests = ["test", "--locked", "--workspace", "--no-fail-fast", "--", "--show-output"];
     step::cargo(summary, "tests", &tests)?;
-    let properties = ["test", "--locked", "--config", CASES, "-p", "fold", "--test", "properties"];
-    step::cargo(summary, "properties", &properties)?;
-    if !step::cargo(summary, "release", &program::build_all_args(true))? {
+    let cases = ["test", "--locked", "--config", CASES, "--workspace", "--test", "properties"];
+    step::cargo(summary, "properties", &cases)?;
+    if !step::cargo(summary, "release", &program::build_all_args())? {
         return Ok(());
     }
     let bench = |words: &[&str]| {

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use sqlx::postgres::PgConnectOptions;
+use stockfold_tests::free_port;
 
 use crate::process;
 
@@ -65,8 +66,8 @@ impl BenchHub {
             database,
             broker,
             env,
-            http: "127.0.0.1:0".into(),
-            mqtt: "127.0.0.1:0".into(),
+            http: format!("127.0.0.1:{}", free_port()),
+            mqtt: format!("127.0.0.1:{}", free_port()),
         };
         hub.launch()?;
         Ok(hub)
