@@ -51,15 +51,14 @@ const STRAY_US: i64 = 60_000_000;
 const REMEMBER_US: i64 = 14 * 86_400 * 1_000_000;
 /// A tag whose reader does not listen is looked at again after so long, in microseconds.
 const DEAF_US: i64 = 30_000_000;
-/// A tag at a door has passed it after so many epochs outside.
-const PASSED_EPOCHS: u8 = 2;
-/// A silence tells something when a tag that is there shows one so long only so often; and the longest that is waited for.
-const SELDOM: f64 = 0.1;
-const SILENT_EPOCHS_MAX: i64 = 40;
-/// A read so much weaker than that of a door's other side came through the door, in 1/100 dB.
-const FAR_CDB: f32 = 200.0;
-/// What is heard at a door is there from this probability on, when it looks as if it passed.
-const DOOR_SURE: f64 = 0.7;
+/// A tag has passed a door when the odds that it is outside reach this.
+const PASSED_ODDS: f64 = 1_000.0;
+/// Or when they reach this together with the odds that it is gone.
+const GONE_ODDS: f64 = 5.0;
+/// What is gone went through the door when the odds that it was outside are this at least.
+const DOOR_ODDS: f32 = 3.0;
+/// A read inside that is so much weaker than one outside came through the door, in 1/100 dB.
+const THROUGH_CDB: f32 = 350.0;
 /// A home antenna that heard the tag within so many epochs vouches for it.
 const VOUCHES_EPOCHS: u32 = 4;
 /// What is heard within so many epochs is compared when a tag arrives.
@@ -280,7 +279,8 @@ impl Rfid {
             return Ok(None);
         };
         let ghost = rules.ghost;
-        let is_far = self.tags.get(key).is_some_and(|tag| self.is_far(tag, heard, is_outside));
+        let is_through =
+            !is_outside && self.tags.get(key).is_some_and(|tag| self.is_through(tag, heard));
         let Some(tag) = self.tags.get_mut(key) else { return Ok(None) };
         let readers = &mut self.readers;
         let above =
@@ -306,16 +306,9 @@ impl Rfid {
             .hear_at(antenna, (epoch, home_epoch), above, |home, other| readers.pair(home, other));
         let taken = HubTime(now.0.saturating_sub(ago_us.max(0)));
         tag.last_read = tag.last_read.max(taken);
-        if is_far {
-            // Heard through the door: the other side hears it better.
-        } else if is_outside {
-            let is_new = taken.0.div_euclid(EPOCH_US) != tag.last_outside.0.div_euclid(EPOCH_US);
-            // The first reads may be stray ones; they count once it is sure that the tag is at the door.
-            let most = if likely >= DOOR_SURE { u8::MAX } else { 1 };
-            tag.outside_epochs = tag.outside_epochs.saturating_add(u8::from(is_new)).min(most);
-            tag.last_outside = tag.last_outside.max(taken);
-        } else {
-            tag.outside_epochs = 0;
+        if is_outside {
+            tag.hold_odds(antenna, PASSED_ODDS);
+        } else if !is_through {
             tag.last_inside = tag.last_inside.max(taken);
         }
         tag.evident(heard.offset);
@@ -359,7 +352,7 @@ impl Rfid {
             return if comes { self.arrive(key, now) } else { None };
         }
         if is_outside {
-            self.tags.hasten(key, quiet);
+            self.foresee(key, now);
             return None;
         }
         let home = tag.track.zone;
@@ -396,22 +389,35 @@ impl Rfid {
         })
     }
 
-    /// At a door: whether an antenna of the other side heard it better just now.
-    fn is_far(&self, tag: &TagState, heard: &Heard<'_>, is_outside: bool) -> bool {
+    /// Whether an antenna that looks inside heard a tag through its door: those of the other side hear it better.
+    fn is_through(&self, tag: &TagState, heard: &Heard<'_>) -> bool {
         let Heard { antenna, now, read, .. } = *heard;
-        let Some(own) = self.readers.antenna(antenna) else { return false };
-        let is_door =
-            self.at(own.zone).is_some_and(|zone| zone.spec.personality == Personality::Exit);
-        let (true, Some(rssi)) = (is_door, read.rssi_cdbm) else { return false };
-        let above = own.above_cdb(rssi);
-        tag.hears.iter().any(|hear| {
-            let newest = self.readers.epoch(hear.antenna, now, 0);
-            hear.antenna != NOWHERE
-                && self.zone_of(hear.antenna) == own.zone
-                && self.is_outside(hear.antenna) != is_outside
-                && newest.saturating_sub(hear.epoch) <= VOUCHES_EPOCHS
-                && f32::from(hear.last_cdb) > above + FAR_CDB
-        })
+        let Some((own, rssi)) = self.readers.antenna(antenna).zip(read.rssi_cdbm) else {
+            return false;
+        };
+        let outside = self.best_of_side(tag, own.zone, true, now, |hear| hear.last_cdb.into());
+        outside.is_some_and(|outside| outside > own.above_cdb(rssi) + THROUGH_CDB)
+    }
+
+    /// The strongest signal among a door's antennas of one side that heard a tag lately, in 1/100 dB above the usual.
+    fn best_of_side(
+        &self,
+        tag: &TagState,
+        zone: u16,
+        is_outside: bool,
+        now: HubTime,
+        signal: impl Fn(&tag::Hear) -> f32,
+    ) -> Option<f32> {
+        tag.hears
+            .iter()
+            .filter(|hear| hear.antenna != NOWHERE && self.zone_of(hear.antenna) == zone)
+            .filter(|hear| self.is_outside(hear.antenna) == is_outside)
+            .filter(|hear| {
+                let newest = self.readers.epoch(hear.antenna, now, 0);
+                newest.saturating_sub(hear.epoch) <= VOUCHES_EPOCHS
+            })
+            .map(signal)
+            .reduce(f32::max)
     }
 
     /// At a door: it was heard inside after it was heard outside, and not weaker.
@@ -419,19 +425,7 @@ impl Rfid {
         if self.at(zone).is_none_or(|zone| zone.spec.personality != Personality::Exit) {
             return true;
         }
-        let recent = |number: AntennaNo, epoch: u32| {
-            self.readers.epoch(number, now, 0).saturating_sub(epoch) <= VOUCHES_EPOCHS
-        };
-        let best = |outside: bool| {
-            tag.hears
-                .iter()
-                .filter(|hear| hear.antenna != NOWHERE && recent(hear.antenna, hear.epoch))
-                .filter(|hear| {
-                    self.zone_of(hear.antenna) == zone && self.is_outside(hear.antenna) == outside
-                })
-                .map(|hear| hear.mean_cdb)
-                .fold(None, |best: Option<f32>, cdb| Some(best.map_or(cdb, |b| b.max(cdb))))
-        };
+        let best = |is_outside| self.best_of_side(tag, zone, is_outside, now, |hear| hear.mean_cdb);
         match (best(false), best(true)) {
             (Some(inside), Some(outside)) => inside >= outside,
             (Some(_), None) => true,
@@ -517,15 +511,17 @@ impl Rfid {
         let Some(rules) = rules_at(&self.zones, &self.readers, zone, tag.track.antenna) else {
             return;
         };
-        let epochs = tag.track.presence.epochs_until(rules, rules.depart).unwrap_or(u32::MAX);
+        let gone = self.gone_below(tag, rules.depart);
+        let epochs = tag.track.presence.epochs_until(rules, gone).unwrap_or(u32::MAX);
         let silent = now.plus_us(i64::from(epochs.min(7_200)) * EPOCH_US);
         let at = if !self.readers.listens(tag.track.antenna, now) {
             silent.max(now.plus_us(DEAF_US))
-        } else if self.passes(zone) || tag.last_outside > tag.last_inside {
+        } else if self.passes(zone) {
             silent.min(now.plus_us(here.quiet_us()))
         } else {
             silent
         };
+        let at = self.crossed_at(tag, now).map_or(at, |crossed| at.min(crossed.max(now)));
         self.tags.schedule(key, at);
     }
 
@@ -562,6 +558,7 @@ impl Rfid {
             return self.depart(key, how, now);
         }
         let depart = f64::from(self.at(home)?.mobility.depart_permille) / 1_000.0;
+        let depart = self.gone_below(tag, depart);
         if tag.track.presence.probability() > depart {
             self.foresee(key, now);
             return None;
@@ -579,7 +576,8 @@ impl Rfid {
             self.tags.schedule(key, now.plus_us(2 * EPOCH_US));
             return None;
         }
-        self.depart(key, How::Silence, now)
+        let door = self.outside(tag).is_some_and(|hear| hear.odds >= DOOR_ODDS);
+        self.depart(key, if door { How::Exit } else { How::Silence }, now)
     }
 
     /// Brings a tag's filters to now, and forgets those that say nothing any more.
@@ -604,25 +602,28 @@ impl Rfid {
             let is_sale = home.spec.personality == Personality::Sale;
             return Some(if is_sale { How::Sale } else { How::Exit });
         }
-        let outside = tag.hears.iter().find(|hear| self.is_outside(hear.antenna))?;
-        let door = self.at(self.zone_of(outside.antenna))?;
-        let quiet_us = self.telling_silence_us(tag.place).max(door.quiet_us());
-        let left = tag.outside_epochs >= PASSED_EPOCHS
-            && tag.last_outside > tag.last_inside
-            && now.since_us(tag.last_inside) >= quiet_us;
-        left.then_some(How::Exit)
+        self.crossed_at(tag, now).filter(|at| *at <= now).map(|_| How::Exit)
     }
 
-    /// How long an antenna is silent of a tag that is there only once in so many times.
-    fn telling_silence_us(&self, antenna: AntennaNo) -> i64 {
-        let rate = self.readers.antenna(antenna).and_then(reader::Antenna::rate);
-        let miss = 1.0 - rate.unwrap_or(USUAL_RATE);
-        let (mut chance, mut epochs) = (1.0, 0);
-        while chance > SELDOM && epochs < SILENT_EPOCHS_MAX {
-            chance *= miss;
-            epochs += 1;
-        }
-        epochs * EPOCH_US
+    /// How the antenna hears a tag that looks outside and is the likeliest to have it.
+    fn outside<'t>(&self, tag: &'t TagState) -> Option<&'t tag::Hear> {
+        let outside = tag.hears.iter().filter(|hear| self.is_outside(hear.antenna));
+        outside.max_by(|a, b| a.odds.total_cmp(&b.odds)).filter(|hear| hear.odds > 1.0)
+    }
+
+    /// When a tag that is heard no more inside has passed a door; `None` when its reads are not enough, or its place is deaf.
+    fn crossed_at(&self, tag: &TagState, now: HubTime) -> Option<HubTime> {
+        let outside = self.outside(tag)?;
+        let door = self.at(self.zone_of(outside.antenna))?;
+        let has_passed = f64::from(outside.odds) >= PASSED_ODDS;
+        let is_told = has_passed && self.readers.listens(tag.place, now);
+        is_told.then(|| tag.last_inside.plus_us(door.quiet_us()))
+    }
+
+    /// Probability of presence below which a tag is gone: the likelier it is outside, the less silence it takes.
+    fn gone_below(&self, tag: &TagState, depart: f64) -> f64 {
+        let odds = self.outside(tag).map_or(0.0, |outside| f64::from(outside.odds));
+        depart.max(odds / (odds + GONE_ODDS))
     }
 
     /// A tag by what its memory holds.

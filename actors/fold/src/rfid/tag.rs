@@ -183,11 +183,8 @@ pub(crate) struct TagState {
     /// When it came to its place.
     pub placed: HubTime,
     pub last_read: HubTime,
-    /// Last read by an antenna that looks inside, and by one that looks outside.
+    /// Last read by an antenna that looks inside, unless it came through a door.
     pub last_inside: HubTime,
-    pub last_outside: HubTime,
-    /// Epochs in which antennas that look outside heard it since one that looks inside did.
-    pub outside_epochs: u8,
     /// Its home when it is present, and what else heard it.
     pub track: Track,
     pub more: Vec<Track>,
@@ -209,7 +206,7 @@ const BY_SIDE: [f64; 21] = [
     1.8221, 2.4596, 3.3201, 4.4817, 6.0496, 8.1662, 11.0232, 14.8797, 20.0855,
 ];
 
-fn by_side(above_db: f64) -> f64 {
+fn by_side(above_db: f32) -> f64 {
     let held = above_db.clamp(-10.0, 10.0) + 10.0;
     // Half up, so that every machine takes the same line.
     let line = (held + 0.5) as usize;
@@ -224,8 +221,6 @@ impl TagState {
             placed: at,
             last_read: at,
             last_inside: HubTime(0),
-            last_outside: HubTime(0),
-            outside_epochs: 0,
             track,
             more: Vec::new(),
             hears: [Hear::NONE; HEARS_MAX],
@@ -296,6 +291,13 @@ impl TagState {
         self.hears.iter().find(|hear| hear.antenna == antenna && antenna != NOWHERE)
     }
 
+    /// The odds of an antenna are this at most.
+    pub fn hold_odds(&mut self, antenna: AntennaNo, most: f64) {
+        if let Some(hear) = self.hears.iter_mut().find(|hear| hear.antenna == antenna) {
+            hear.odds = hear.odds.min(most as f32);
+        }
+    }
+
     /// Mean signal of the tag at its place, above the usual there, in 1/100 dB; and reads there.
     fn own(&self) -> (f32, u16) {
         self.hear(self.place).map_or((0.0, 0), |hear| (hear.mean_cdb, hear.reads))
@@ -328,7 +330,7 @@ impl TagState {
             let (ratio, _) = pair(place, antenna);
             let side = above_cdb.map_or(1.0, |above| {
                 let gain = (own - hear.mean_cdb).max(GAIN_CDB);
-                by_side(f64::from(above - hear.mean_cdb - gain * GAIN_SHARE) / 100.0)
+                by_side((above - hear.mean_cdb - gain * GAIN_SHARE) / 100.0)
             });
             let silent = if home_epoch > last_home + 1 { SILENT_HOME } else { 1.0 };
             let odds = f64::from(hear.odds) * side * silent * ratio.clamp(1.0, RARITY_MAX);
@@ -368,8 +370,8 @@ impl TagState {
                 continue;
             }
             let (ratio, _) = pair(hear.antenna, place);
-            let side = above_cdb
-                .map_or(1.0, |above| by_side(f64::from(above - own + GAIN_CDB / 2.0) / 100.0));
+            let side =
+                above_cdb.map_or(1.0, |above| by_side((above - own + GAIN_CDB / 2.0) / 100.0));
             let odds = f64::from(hear.odds) / (side * ratio.clamp(1.0, RARITY_MAX));
             hear.odds = (odds as f32).clamp(1.0, ODDS_MAX);
         }
