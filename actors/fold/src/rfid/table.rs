@@ -1,8 +1,10 @@
 //! Every tag of a facility, and when each is to be looked at next.
 //!
-//! Tags lie in copy-on-write buckets, so that a snapshot of a million of them costs the fold a clone of reference counts. A
-//! bucket is a sorted vector that grows by an eighth: a tree would leave a third of its room empty, and room is what a million
-//! tags are short of. The calendar is made of the tags' own due times and is not part of a snapshot.
+//! Tags are copied on write, and so are the buckets they lie in: a snapshot of a million of them costs the fold a clone of
+//! reference counts. A bucket is a sorted vector that grows by an eighth: a tree would leave a third of its room empty, and
+//! room is what a million tags are short of. Each tag has a piece of memory of its own, for the same reason: buckets grow all
+//! at the same time, and what the whole tags left behind would fit none of them. The calendar is made of the tags' own due
+//! times and is not part of a snapshot.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +19,19 @@ pub(crate) const TAG_BUCKETS: usize = 4_096;
 /// Grain of the calendar, in microseconds.
 const GRAIN_US: i64 = 250_000;
 
-type Bucket = Vec<(Key, TagState)>;
+type Bucket = Vec<(Key, Arc<TagState>)>;
 
 fn find(bucket: &Bucket, key: &Key) -> Result<usize, usize> {
     bucket.binary_search_by(|(own, _)| own.cmp(key))
+}
+
+/// Equal names that were read one by one become one.
+fn share<T: Ord + Clone>(known: &mut BTreeSet<T>, name: &mut Option<T>) {
+    let Some(own) = name else { return };
+    match known.get(own) {
+        Some(same) => *own = same.clone(),
+        None => _ = known.insert(own.clone()),
+    }
 }
 
 /// The tags.
@@ -60,26 +71,26 @@ impl Tags {
 
     pub fn get(&self, key: &Key) -> Option<&TagState> {
         let bucket = &self.buckets[bucket_of(key)];
-        find(bucket, key).ok().map(|at| &bucket[at].1)
+        find(bucket, key).ok().map(|at| &*bucket[at].1)
     }
 
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut TagState> {
         let bucket = &mut self.buckets[bucket_of(key)];
         // Looking first keeps an absent key from copying a bucket that a snapshot shares.
         let at = find(bucket, key).ok()?;
-        Some(&mut Arc::make_mut(bucket)[at].1)
+        Some(Arc::make_mut(&mut Arc::make_mut(bucket)[at].1))
     }
 
     pub fn insert(&mut self, key: Key, tag: TagState) {
         let due = tag.due;
         let bucket = Arc::make_mut(&mut self.buckets[bucket_of(&key)]);
         match find(bucket, &key) {
-            Ok(at) => bucket[at].1 = tag,
+            Ok(at) => bucket[at].1 = Arc::new(tag),
             Err(at) => {
                 if bucket.len() == bucket.capacity() {
                     bucket.reserve_exact(bucket.len() / 8 + 1);
                 }
-                bucket.insert(at, (key.clone(), tag));
+                bucket.insert(at, (key.clone(), Arc::new(tag)));
                 self.count += 1;
             }
         }
@@ -98,7 +109,7 @@ impl Tags {
 
     /// Every tag, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &TagState)> {
-        self.buckets.iter().flat_map(|bucket| bucket.iter()).map(|(key, tag)| (key, tag))
+        self.buckets.iter().flat_map(|bucket| bucket.iter()).map(|(key, tag)| (key, &**tag))
     }
 
     fn note(&mut self, key: Key, due: HubTime) {
@@ -168,10 +179,17 @@ impl Tags {
     /// From the slices of a snapshot.
     pub fn restore<'a>(slices: impl Iterator<Item = &'a [u8]>) -> Result<Self, postcard::Error> {
         let mut tags = Self::default();
+        let (mut skus, mut slots) = (BTreeSet::new(), BTreeSet::new());
         for (place, slice) in tags.buckets.iter_mut().zip(slices) {
             // An empty bucket is one byte.
             if slice.len() > 1 {
-                *place = Arc::new(postcard::from_bytes(slice)?);
+                let mut bucket: Bucket = postcard::from_bytes(slice)?;
+                for (_, tag) in &mut bucket {
+                    let tag = Arc::make_mut(tag);
+                    share(&mut skus, &mut tag.sku);
+                    share(&mut slots, &mut tag.unit_of);
+                }
+                *place = Arc::new(bucket);
             }
         }
         let due: Vec<(Key, HubTime)> =

@@ -8,7 +8,7 @@
 //! than ever do. The slow rule ([`TagState::is_better`]) corrects what was wrong from the start: in the long run the place is
 //! where the tag is heard best.
 //!
-//! A tag costs the fold nothing while nothing happens to it, and some 400 bytes.
+//! A tag costs the fold nothing while nothing happens to it, and some 400 bytes, its place in the calendar included.
 
 use device_profiles::{Sku, SlotId, Tag};
 use serde::{Deserialize, Serialize};
@@ -251,6 +251,7 @@ impl TagState {
             return &mut self.track;
         }
         if self.more.len() + 1 < TRACKS_MAX {
+            self.more.reserve_exact(1);
             self.more.push(new);
         } else {
             let least = |a: &Track, b: &Track| {

@@ -24,6 +24,10 @@ mod tags;
 
 use clap::{Args, Parser, Subcommand};
 
+/// The hub's, so that what the fold takes up here is what it takes up there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "stockfold-bench", about = "Figures of the real binaries; the last line is JSON")]
 struct Cli {

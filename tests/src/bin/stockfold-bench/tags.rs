@@ -5,21 +5,23 @@
 use anyhow::ensure;
 use bytes::Bytes;
 use device_profiles::{
-    DeviceId, FacilityId, Profile, ShardId, Tag, ZoneId,
+    DeviceId, FacilityId, Milligrams, Profile, ShardId, ShelfId, Sku, SlotId, Tag, ZoneId, epc,
     llrp::{Message, Parameter, Value, message},
     shipped::shipped,
 };
 use fold::{
     AntennaSpec, Body, DeviceSpec, Entry, Frame, HubTime, Master, MasterEntry, Position, Principal,
-    State,
+    SkuSpec, SlotSpec, State,
 };
 use serde_json::json;
 use simulator::clock::WallClock;
 
 use crate::process;
 
-/// Antennas that look at a zone of their own each.
+/// Antennas that look at a zone and a slot of their own each.
 const ANTENNAS: u16 = 32;
+/// SKUs of which the tags are.
+const SKUS: u32 = 500;
 /// Tags in a report.
 const REPORT_TAGS: u32 = 200;
 /// Reads of each tag until it is present for sure.
@@ -35,18 +37,27 @@ pub struct Args {
     tags: u32,
 }
 
-fn report(first: u32, count: u32, at_us: i64) -> anyhow::Result<Vec<u8>> {
+fn gtin(sku: u32) -> String {
+    let digits = format!("0614141{sku:05}");
+    let check = epc::check_digit(&digits);
+    digits + &check.to_string()
+}
+
+/// What the memory of a tag holds: an item of a SKU.
+fn memory(tag: u32) -> anyhow::Result<Vec<u8>> {
+    let epc = epc::Epc::sgtin(&gtin(tag % SKUS), 7, &tag.to_string())?;
+    Ok(epc::Tag { epc, filter: 1, form: epc::Form::Sgtin96 }.encode()?)
+}
+
+fn report(first: u32, tags: &[Vec<u8>], at_us: i64) -> anyhow::Result<Vec<u8>> {
     let tv = |number: u16, value: Value| Parameter {
         number,
         fields: vec![value],
         parameters: Vec::new(),
     };
-    let tag = |n: u32| {
-        let mut epc = [0_u8; 12];
-        epc[0] = 0x30;
-        epc[8..].copy_from_slice(&n.to_be_bytes());
+    let tag = |(n, memory): (u32, &Vec<u8>)| {
         let parameters = vec![
-            tv(13, Value::Bytes(epc.to_vec())),
+            tv(13, Value::Bytes(memory.clone())),
             tv(1, Value::Unsigned(u64::from(n) % u64::from(ANTENNAS) + 1)),
             tv(6, Value::Signed(-55)),
             tv(4, Value::Unsigned(at_us.unsigned_abs())),
@@ -54,8 +65,46 @@ fn report(first: u32, count: u32, at_us: i64) -> anyhow::Result<Vec<u8>> {
         ];
         Parameter { number: 240, fields: Vec::new(), parameters }
     };
-    let tags = (first..first + count).map(tag).collect();
+    let tags = (first..).zip(tags).map(tag).collect();
     Ok(Message::new(message::REPORT, first, Vec::new(), tags).encode()?)
+}
+
+/// The facility: a reader whose antennas look at slots, and SKUs.
+fn master(reader: &DeviceId) -> anyhow::Result<Vec<Master>> {
+    let slot = |port: u16| SlotId::parse(&format!("slot-{port}"));
+    let mut values = Vec::new();
+    let mut antennas = Vec::new();
+    for port in 1..=ANTENNAS {
+        let zone = ZoneId::parse(&format!("zone-{port}"))?;
+        antennas.push(AntennaSpec {
+            port,
+            zone: zone.clone(),
+            slot: Some(slot(port)?),
+            outside: false,
+        });
+        let shelf = ShelfId::parse("shelf")?;
+        values.push(Master::Slot(SlotSpec {
+            id: slot(port)?,
+            shelf,
+            zone: Some(zone),
+            receiving: false,
+        }));
+    }
+    for sku in 0..SKUS {
+        values.push(Master::Sku(SkuSpec {
+            id: Sku::parse(&format!("sku-{sku}"))?,
+            unit_weight: None,
+            unit_sigma: Milligrams(0),
+            gtin: Some(gtin(sku)),
+        }));
+    }
+    values.push(Master::Device(DeviceSpec {
+        id: reader.clone(),
+        slot: None,
+        channels: Vec::new(),
+    }));
+    values.push(Master::Antennas { device: reader.clone(), antennas });
+    Ok(values)
 }
 
 /// Measures.
@@ -64,15 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let reader = DeviceId::parse("reader")?;
     let text = shipped("llrp-reader").unwrap_or_default();
     let profile = Profile::parse(text)?.hash;
-    let antenna = |port: u16| -> anyhow::Result<AntennaSpec> {
-        let zone = ZoneId::parse(&format!("zone-{port}"))?;
-        Ok(AntennaSpec { port, zone, slot: None, outside: false })
-    };
-    let antennas = (1..=ANTENNAS).map(antenna).collect::<anyhow::Result<Vec<_>>>()?;
-    let values = vec![
-        Master::Device(DeviceSpec { id: reader.clone(), slot: None, channels: Vec::new() }),
-        Master::Antennas { device: reader.clone(), antennas },
-    ];
+    let values = master(&reader)?;
     let mut state = State::new(facility.clone());
     let mut offset = 0;
     let mut apply = |state: &mut State, at_us: i64, body: Body| {
@@ -88,6 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     apply(&mut state, 0, Body::Profile(text.to_owned()));
     apply(&mut state, 0, Body::Master(MasterEntry { revision: 1, values }));
+    let memories = (0..args.tags).map(memory).collect::<anyhow::Result<Vec<_>>>()?;
     let before = process::rss_bytes(std::process::id());
     let clock = WallClock::start();
     let (mut reads, mut fold_us) = (0_u64, 0_u64);
@@ -95,7 +137,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         for first in (0..args.tags).step_by(REPORT_TAGS as usize) {
             let at_us = i64::from(round) * 1_000_000 + i64::from(first / REPORT_TAGS);
             let count = REPORT_TAGS.min(args.tags - first);
-            let raw = Bytes::from(report(first, count, BEGIN_US + at_us)?);
+            let some = &memories[first as usize..(first + count) as usize];
+            let raw = Bytes::from(report(first, some, BEGIN_US + at_us)?);
             let frame = Frame {
                 device: reader.clone(),
                 stream: "reads".to_owned(),
@@ -121,7 +164,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let back = State::restore(&slices)?;
     let restore_us = clock.elapsed_us();
     ensure!(back.digest() == state.digest(), "the state that came back is another");
-    let some = Tag::of_bytes(&[0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7])?;
+    let some = Tag::of_bytes(&memory(7)?)?;
+    ensure!(back.tag(&some).and_then(|tag| tag.sku).is_some(), "a tag has no SKU");
     ensure!(back.tag(&some) == state.tag(&some), "a tag that came back is another");
     let result = json!({
         "bench": "tags",
