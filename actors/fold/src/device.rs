@@ -52,6 +52,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// So many more never came.
+    pub(crate) fn lose(&mut self, frames: u64) {
+        self.source_lost = self.source_lost.saturating_add(frames);
+    }
+
     /// The promise: every journaled frame left by exactly one exit.
     pub fn balances(&self) -> bool {
         self.journaled == self.applied + self.duplicate + self.quarantined + self.rejected

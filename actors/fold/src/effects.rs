@@ -37,6 +37,18 @@ impl Effects {
     pub(crate) fn next_ordinal(&self) -> u16 {
         u16::try_from(self.movements.len() + self.events.len()).unwrap_or(u16::MAX)
     }
+
+    /// Tells something of a device.
+    pub(crate) fn tell_of(&mut self, device: &DeviceId, at: HubTime, kind: EventKind) {
+        self.events.push(Event {
+            ordinal: self.next_ordinal(),
+            kind,
+            at,
+            device: Some(device.clone()),
+            slot: None,
+            sku: None,
+        });
+    }
 }
 
 /// What became of an entry.

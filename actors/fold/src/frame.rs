@@ -337,24 +337,14 @@ fn observe_seq(
             format!("seq {seq} is more than {} behind", crate::limits::DEDUPE_FRAMES),
         )),
         Seen::New { rebooted, skipped } => {
-            let mut tell = |kind| {
-                effects.events.push(Event {
-                    ordinal: effects.next_ordinal(),
-                    kind,
-                    at: entry.received_at,
-                    device: Some(frame.device.clone()),
-                    slot: None,
-                    sku: None,
-                });
-            };
+            let mut tell = |kind| effects.tell_of(&frame.device, entry.received_at, kind);
             if let Some(boot) = rebooted {
                 device.clock.reboot();
                 device.cells.iter_mut().for_each(weight::Cell::restart);
                 tell(EventKind::DeviceRebooted { boot });
             }
             if skipped > 0 {
-                device.ledger.counts.source_lost =
-                    device.ledger.counts.source_lost.saturating_add(skipped);
+                device.ledger.counts.lose(skipped);
                 tell(EventKind::SourceLoss { frames: skipped });
             }
             Ok(())

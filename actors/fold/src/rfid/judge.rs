@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use device_profiles::{
-    DeviceId, FacilityId, ReaderEvent, Sku, SlotId, Tag, TagRead, Units, ZoneId,
+    DeviceId, FacilityId, Sku, SlotId, Tag, TagRead, Units, ZoneId,
     epc::{Epc, Tag as Written},
 };
 
@@ -19,7 +19,7 @@ use crate::{
         TagTold, Why,
     },
     entry::{Entry, HubTime, Source},
-    limits::{CYCLE_SKUS_MAX, LOOKS_MAX, NUMBERS_GAP_MAX},
+    limits::{CYCLE_SKUS_MAX, LOOKS_MAX},
     slot::Line,
     state::{State, Timer},
     witness,
@@ -324,85 +324,6 @@ impl State {
         effects.tags.push(tag);
     }
 
-    /// What a reader says of itself.
-    pub(crate) fn reader_event(
-        &mut self,
-        origin: &Origin,
-        effects: &mut Effects,
-        event: &ReaderEvent,
-    ) {
-        let Some(device) = &origin.device else { return };
-        let mut tell = |kind| {
-            effects.events.push(Event {
-                ordinal: effects.next_ordinal(),
-                kind,
-                at: origin.at,
-                device: Some(device.clone()),
-                slot: None,
-                sku: None,
-            });
-        };
-        let readers = &mut self.rfid.readers;
-        match event {
-            ReaderEvent::Connected => readers.listen(device, true),
-            ReaderEvent::Started => readers.listen(device, true),
-            ReaderEvent::Stopped => readers.listen(device, false),
-            ReaderEvent::Antenna { port, connected } => {
-                readers.plug(device, *port, *connected);
-                tell(EventKind::Listening { antenna: Some(*port), on: *connected });
-            }
-            ReaderEvent::Input { .. } | ReaderEvent::Filling { .. } => {}
-            ReaderEvent::Overflow { reads } => {
-                let lost = reads.unwrap_or(1);
-                if let Some(device) = self.devices.get_mut(device.as_str()) {
-                    let counts = &mut device.ledger.counts;
-                    counts.source_lost = counts.source_lost.saturating_add(lost);
-                }
-                tell(EventKind::SourceLoss { frames: lost });
-            }
-            ReaderEvent::Trouble { text } => tell(EventKind::ReaderTrouble { text: text.clone() }),
-        }
-    }
-
-    /// The source numbers its events: what is missing is counted.
-    pub(crate) fn event_numbers(
-        &mut self,
-        origin: &Origin,
-        effects: &mut Effects,
-        (first, last): (u64, u64),
-        missing: u64,
-    ) {
-        let Some(id) = &origin.device else { return };
-        let Some(reader) = self.rfid.readers.reader_mut(id) else { return };
-        let gap = match reader.last_number {
-            // Numbers that go back are of a source that began anew, or were told before.
-            Some(known) if first > known && first - known <= NUMBERS_GAP_MAX => first - known - 1,
-            Some(_) | None => 0,
-        };
-        let goes_back = reader
-            .last_number
-            .is_some_and(|known| last < known && known - last < NUMBERS_GAP_MAX && first > 1);
-        if !goes_back {
-            reader.last_number = Some(last);
-        }
-        let lost = gap.saturating_add(missing);
-        if lost == 0 {
-            return;
-        }
-        if let Some(device) = self.devices.get_mut(id.as_str()) {
-            let counts = &mut device.ledger.counts;
-            counts.source_lost = counts.source_lost.saturating_add(lost);
-        }
-        effects.events.push(Event {
-            ordinal: effects.next_ordinal(),
-            kind: EventKind::SourceLoss { frames: lost },
-            at: origin.at,
-            device: Some(id.clone()),
-            slot: None,
-            sku: None,
-        });
-    }
-
     /// Somebody says that a tag is not here.
     pub(crate) fn tag_gone(
         &mut self,
@@ -508,39 +429,5 @@ impl State {
     /// How many tags are known, strays included.
     pub fn tags_known(&self) -> usize {
         self.rfid.tags.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::DeviceSpec;
-    use device_profiles::DeviceId;
-
-    #[test]
-    fn numbers_that_are_missing_are_counted() {
-        let mut state = State::new(FacilityId::parse("f1").unwrap());
-        let device = DeviceId::parse("gate").unwrap();
-        let spec = DeviceSpec { id: device.clone(), slot: None, channels: Vec::new() };
-        state.devices.get_or_insert_with(&device, || crate::device::Device::new(spec));
-        state.rfid.antennas(&device, &[], HubTime(0));
-        let origin = Origin { device: Some(device), ..state.own_origin(64) };
-        let mut told = |numbers, missing| {
-            let mut effects = Effects::default();
-            state.event_numbers(&origin, &mut effects, numbers, missing);
-            match effects.events.first().map(|event| &event.kind) {
-                Some(EventKind::SourceLoss { frames }) => *frames,
-                _ => 0,
-            }
-        };
-        assert_eq!(told((100, 110), 0), 0, "where a source begins is not known");
-        assert_eq!(told((111, 120), 0), 0);
-        assert_eq!(told((124, 130), 2), 5, "three before and two within");
-        assert_eq!(told((115, 118), 0), 0, "a repeat says nothing of what comes next");
-        assert_eq!(told((131, 131), 0), 0);
-        assert_eq!(told((1, 5), 0), 0, "the source began anew");
-        assert_eq!(told((7, 7), 0), 1);
-        assert_eq!(told((9 + NUMBERS_GAP_MAX, 9 + NUMBERS_GAP_MAX), 0), 0, "too far to be a gap");
-        assert_eq!(state.ledger("gate").map(|hour| hour.counts.source_lost), Some(6));
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  read ─► antenna (reader.rs: does it listen, what is usual) ─┬─► presence (presence.rs: a filter for each zone)
 //!                                                              └─► place (tag.rs: antennas compete)
-//!  time ─► tags that are due (table.rs) ────────────────────────► silence is weighed
+//!  time ─► tags that are due (table.rs) ────────────────────────► silence is weighed, doors are asked (door.rs)
 //!                        both ─► Change ─► told as an event, and booked where tags count (judge.rs)
 //! ```
 //!
@@ -15,9 +15,11 @@
 //!
 //! `docs/specs/rfid.md` has the model, the knobs and the figures.
 
+mod door;
 mod judge;
 mod presence;
 mod reader;
+mod source;
 mod table;
 mod tag;
 mod zone;
@@ -40,6 +42,7 @@ use crate::{
     entry::HubTime,
     limits::{TAGS_MAX, ZONES_MAX},
 };
+use door::PASSED_ODDS;
 use presence::{RuleBook, Rules};
 use tag::Track;
 
@@ -51,14 +54,6 @@ const STRAY_US: i64 = 60_000_000;
 const REMEMBER_US: i64 = 14 * 86_400 * 1_000_000;
 /// A tag whose reader does not listen is looked at again after so long, in microseconds.
 const DEAF_US: i64 = 30_000_000;
-/// A tag has passed a door when the odds that it is outside reach this.
-const PASSED_ODDS: f64 = 1_000.0;
-/// Or when they reach this together with the odds that it is gone.
-const GONE_ODDS: f64 = 5.0;
-/// What is gone went through the door when the odds that it was outside are this at least.
-const DOOR_ODDS: f32 = 3.0;
-/// A read inside that is so much weaker than one outside came through the door, in 1/100 dB.
-const THROUGH_CDB: f32 = 350.0;
 /// A home antenna that heard the tag within so many epochs vouches for it.
 const VOUCHES_EPOCHS: u32 = 4;
 /// What is heard within so many epochs is compared when a tag arrives.
@@ -252,11 +247,6 @@ impl Rfid {
         })
     }
 
-    fn is_outside(&self, antenna: AntennaNo) -> bool {
-        let spec = self.readers.antenna(antenna).and_then(|antenna| antenna.spec.as_ref());
-        spec.is_some_and(|spec| spec.outside)
-    }
-
     /// Takes a read. `sku` is asked once, of a tag that was never heard before.
     pub fn read(
         &mut self,
@@ -378,59 +368,6 @@ impl Rfid {
     fn is_gone_from_home(&mut self, key: &Key, now: HubTime) -> bool {
         self.advance(key, now);
         self.tags.get(key).is_some_and(|tag| tag.track.presence.probability() < 0.5)
-    }
-
-    /// Whether goods pass a zone, and are gone when they fall silent.
-    fn passes(&self, zone: u16) -> bool {
-        self.at(zone).is_some_and(|zone| match zone.spec.personality {
-            Personality::Sale => true,
-            Personality::Exit => !self.readers.looks_outside(&zone.spec.id),
-            Personality::Shelf | Personality::Fitting => false,
-        })
-    }
-
-    /// Whether an antenna that looks inside heard a tag through its door: those of the other side hear it better.
-    fn is_through(&self, tag: &TagState, heard: &Heard<'_>) -> bool {
-        let Heard { antenna, now, read, .. } = *heard;
-        let Some((own, rssi)) = self.readers.antenna(antenna).zip(read.rssi_cdbm) else {
-            return false;
-        };
-        let outside = self.best_of_side(tag, own.zone, true, now, |hear| hear.last_cdb.into());
-        outside.is_some_and(|outside| outside > own.above_cdb(rssi) + THROUGH_CDB)
-    }
-
-    /// The strongest signal among a door's antennas of one side that heard a tag lately, in 1/100 dB above the usual.
-    fn best_of_side(
-        &self,
-        tag: &TagState,
-        zone: u16,
-        is_outside: bool,
-        now: HubTime,
-        signal: impl Fn(&tag::Hear) -> f32,
-    ) -> Option<f32> {
-        tag.hears
-            .iter()
-            .filter(|hear| hear.antenna != NOWHERE && self.zone_of(hear.antenna) == zone)
-            .filter(|hear| self.is_outside(hear.antenna) == is_outside)
-            .filter(|hear| {
-                let newest = self.readers.epoch(hear.antenna, now, 0);
-                newest.saturating_sub(hear.epoch) <= VOUCHES_EPOCHS
-            })
-            .map(signal)
-            .reduce(f32::max)
-    }
-
-    /// At a door: it was heard inside after it was heard outside, and not weaker.
-    fn is_inside(&self, tag: &TagState, zone: u16, now: HubTime) -> bool {
-        if self.at(zone).is_none_or(|zone| zone.spec.personality != Personality::Exit) {
-            return true;
-        }
-        let best = |is_outside| self.best_of_side(tag, zone, is_outside, now, |hear| hear.mean_cdb);
-        match (best(false), best(true)) {
-            (Some(inside), Some(outside)) => inside >= outside,
-            (Some(_), None) => true,
-            (None, _) => false,
-        }
     }
 
     /// A tag arrives, at the antenna that hears it best.
@@ -576,8 +513,7 @@ impl Rfid {
             self.tags.schedule(key, now.plus_us(2 * EPOCH_US));
             return None;
         }
-        let door = self.outside(tag).is_some_and(|hear| hear.odds >= DOOR_ODDS);
-        self.depart(key, if door { How::Exit } else { How::Silence }, now)
+        self.depart(key, self.gone_how(tag), now)
     }
 
     /// Brings a tag's filters to now, and forgets those that say nothing any more.
@@ -590,40 +526,6 @@ impl Rfid {
         }
         tag.more.retain(|track| track.presence.probability() > 0.002);
         Some(())
-    }
-
-    /// How a tag has left, if it passed a door or a point of sale.
-    fn passed(&self, tag: &TagState, now: HubTime) -> Option<How> {
-        let home = self.at(tag.track.zone)?;
-        if self.passes(tag.track.zone)
-            && self.readers.listens(tag.track.antenna, now)
-            && now.since_us(tag.last_read) >= home.quiet_us()
-        {
-            let is_sale = home.spec.personality == Personality::Sale;
-            return Some(if is_sale { How::Sale } else { How::Exit });
-        }
-        self.crossed_at(tag, now).filter(|at| *at <= now).map(|_| How::Exit)
-    }
-
-    /// How the antenna hears a tag that looks outside and is the likeliest to have it.
-    fn outside<'t>(&self, tag: &'t TagState) -> Option<&'t tag::Hear> {
-        let outside = tag.hears.iter().filter(|hear| self.is_outside(hear.antenna));
-        outside.max_by(|a, b| a.odds.total_cmp(&b.odds)).filter(|hear| hear.odds > 1.0)
-    }
-
-    /// When a tag that is heard no more inside has passed a door; `None` when its reads are not enough, or its place is deaf.
-    fn crossed_at(&self, tag: &TagState, now: HubTime) -> Option<HubTime> {
-        let outside = self.outside(tag)?;
-        let door = self.at(self.zone_of(outside.antenna))?;
-        let has_passed = f64::from(outside.odds) >= PASSED_ODDS;
-        let is_told = has_passed && self.readers.listens(tag.place, now);
-        is_told.then(|| tag.last_inside.plus_us(door.quiet_us()))
-    }
-
-    /// Probability of presence below which a tag is gone: the likelier it is outside, the less silence it takes.
-    fn gone_below(&self, tag: &TagState, depart: f64) -> f64 {
-        let odds = self.outside(tag).map_or(0.0, |outside| f64::from(outside.odds));
-        depart.max(odds / (odds + GONE_ODDS))
     }
 
     /// A tag by what its memory holds.
