@@ -11,15 +11,16 @@
 #[path = "sparkplug/node.rs"]
 mod node;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use device_profiles::{
     sparkplug::{Content, Metric, Payload},
     time::format_rfc3339_us,
 };
 use node::{BORN, Node, Said};
 use serde_json::{Value, json};
-use simulator::mqtt::packet::{self, Connect};
+use simulator::{
+    clock::WallClock,
+    mqtt::packet::{self, Connect},
+};
 use stockfold_tests::{Api, Broker, Device, Hub, Login, Setup, Shop, Version, hub, until};
 
 /// The hub's name as a host.
@@ -81,10 +82,6 @@ impl Plant {
     }
 }
 
-fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
-
 /// Waits until a node was born so often.
 fn born(node: &Node, times: usize) {
     until(&format!("the node is born {times} times"), || (node.births() >= times).then_some(()));
@@ -114,11 +111,11 @@ fn an_edge_node_is_born_speaks_dies_and_is_born_again() {
     assert_eq!((node.births(), node.asked()), (1, 0), "a birth that arrives is not asked for");
 
     // What the node kept from an earlier time is told as of that time, and changes nothing of now.
-    let ago_ms = now_ms() - 600_000;
-    node.recalls(19.0, ago_ms);
+    let ago_ms = WallClock::start().unix_us() / 1_000 - 600_000;
+    node.recalls(19.0, u64::try_from(ago_ms).unwrap());
     plant.shows("", "history.Temperature", &[19.0]);
     let at = plant.readings("", "history.Temperature")[0]["at"].clone();
-    assert_eq!(at, format_rfc3339_us(i64::try_from(ago_ms).unwrap() * 1_000));
+    assert_eq!(at, format_rfc3339_us(ago_ms * 1_000));
 
     // Its connection breaks: its will is its death, and its scale's. It is born again by itself, with what it shows now.
     node.cut();
