@@ -233,6 +233,17 @@ fn a_broker_carries_births_data_deaths_and_whether_the_hub_is_there() {
     });
     let before = plant.readings("", "metrics.Temperature").len();
 
+    // What is no payload is kept as it came; what is too long for any frame is counted and let go.
+    let refused = plant.refused().len();
+    publish(&broker, "spBv1.0/Plant3/NDATA/Edge", &[0xFF; 40]);
+    until("garbage is kept", || (plant.refused().len() == refused + 1).then_some(()));
+    publish(&broker, "spBv1.0/Plant3/NDATA/Edge", &vec![0xFF; 10_000_000]);
+    until("ten megabytes are let go", || {
+        let let_go = "stockfold_broker_events_total{event=\"too_large\"}";
+        (hub.api().metric(let_go) == 1.0).then_some(())
+    });
+    assert_eq!(plant.refused().len(), refused + 1);
+
     // The death of another session ends nothing.
     publish(&broker, "spBv1.0/Plant3/NDEATH/Edge", &death(200));
     node.says(24.0);
