@@ -285,6 +285,53 @@ fn a_scanner_receives_picks_and_counts_for_its_operator() {
 }
 
 #[test]
+fn a_killed_hub_goes_on_with_what_its_scanner_was_told_and_counts_nothing_twice() {
+    let Some(socat) = foreign("scanner-killed", "socat") else { return };
+    let mut hub = Hub::start();
+    let mut scanner = Simulated::start("scanner", &[]);
+    let adapter = SerialLine::onto(&socat, &scanner.path);
+    let goods = (SCANNED, "scan");
+    let line = OnLine::open(&hub, "killed", "scanner-line", goods, &adapter.end("master"));
+    line.is_up(true);
+    let shows = |hub: &Hub, quantity: i64| {
+        until(&format!("the slot has {quantity}"), || {
+            let lines = hub.api().all("/stock?facility=killed&slot=slot-0");
+            let told = lines.first().and_then(|line| line["quantity"].as_i64());
+            (told == Some(quantity)).then_some(())
+        });
+    };
+    let codes = [&SCANNED[1..], &format!("]E0{}", &SCANNED[1..])];
+    let tell = |hub: &Hub, mode: &str| {
+        let told = json!({ "mode": mode, "slot": null, "operator": "ann" });
+        assert_eq!(hub.api().put("/devices/killed-1/scanner", &told).good(), told);
+        told
+    };
+    let told = tell(&hub, "receive");
+    codes.into_iter().for_each(|code| scanner.scan(code));
+    shows(&hub, 2);
+    hub.kill();
+    // Its line holds what is scanned while nobody reads.
+    codes.into_iter().for_each(|code| scanner.scan(code));
+    hub.again();
+    shows(&hub, 4);
+    assert_eq!(hub.api().get("/devices/killed-1/scanner").good(), told);
+    // A count that was under way is over: it would say that one is there where three are.
+    tell(&hub, "count");
+    codes.into_iter().for_each(|code| scanner.scan(code));
+    shows(&hub, 2);
+    hub.kill();
+    hub.again();
+    scanner.scan(codes[0]);
+    let refused = until("it is refused", || {
+        let rows = hub.api().all("/quarantine?facility=killed");
+        (!rows.is_empty()).then_some(rows)
+    });
+    assert_eq!((refused.len(), &refused[0]["reason"]), (1, &json!("missing_field")));
+    shows(&hub, 2);
+    hub.replays_equal();
+}
+
+#[test]
 fn the_simulated_module_is_served_on_a_port_of_its_own() {
     let hub = hub();
     let args = ["--tags", "5", "--rate", "100", "--noise", "0.2", "--wrong-sum", "0.2"];
