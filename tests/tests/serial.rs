@@ -315,6 +315,16 @@ fn a_killed_hub_goes_on_with_what_its_scanner_was_told_and_counts_nothing_twice(
     hub.again();
     shows(&hub, 4);
     assert_eq!(hub.api().get("/devices/killed-1/scanner").good(), told);
+    // A command that was scanned is written down at once: what follows it would be booked the wrong way.
+    let from = hub.log().len();
+    scanner.scan("STOCKFOLD:PICK");
+    let written = |line: &str| line.contains("what its operator does") && line.contains("pick");
+    assert!(hub.log().wait_for(from, WAIT_MAX, written).is_some());
+    hub.kill();
+    hub.again();
+    // Another writing, lest the count's first be its bounce.
+    scanner.scan(&format!("]C101{SCANNED}21abc"));
+    shows(&hub, 3);
     // A count that was under way is over: it would say that one is there where three are.
     tell(&hub, "count");
     codes.into_iter().for_each(|code| scanner.scan(code));

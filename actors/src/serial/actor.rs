@@ -395,11 +395,8 @@ async fn serve<K: Sink>(
                                 sleep(Duration::from_millis(RETRY_MS)).await;
                             }
                         }
-                        Came::Command => {
-                            let context = sessions.context(device).unwrap_or_default();
-                            tracing::info!(%device, mode = context.mode.as_str(), slot = ?context.slot, operator = context.operator, "the scanner was told what its operator does");
-                        }
-                        Came::Again => {}
+                        // Whoever writes it down tells of it.
+                        Came::Command | Came::Again => {}
                     }
                 }
             }

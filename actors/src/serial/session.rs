@@ -16,7 +16,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use device_profiles::{
@@ -24,6 +24,7 @@ use device_profiles::{
     codec::scanner::{Context, Doing, Line, code_of, frame, mode_of, name_of},
     ids::check_id,
 };
+use tokio::sync::Notify;
 
 /// The same line within this time is one scan, in milliseconds.
 pub const SAME_SCAN_MS: u64 = 300;
@@ -165,7 +166,13 @@ impl Session {
 
 /// The sessions of all scanners. Cheap to clone; all clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Sessions(Arc<Mutex<BTreeMap<DeviceId, Session>>>);
+pub struct Sessions(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    all: Mutex<BTreeMap<DeviceId, Session>>,
+    changed: Notify,
+}
 
 impl Sessions {
     /// Uses the session of a scanner; one that has none yet gets `fresh`.
@@ -175,19 +182,33 @@ impl Sessions {
         fresh: impl FnOnce() -> Session,
         use_it: impl FnOnce(&mut Session) -> T,
     ) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        use_it(all.entry(device.clone()).or_insert_with(fresh))
+        let mut all = self.all();
+        let session = all.entry(device.clone()).or_insert_with(fresh);
+        let used = use_it(session);
+        if session.changed {
+            self.0.changed.notify_one();
+        }
+        used
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Session>> {
+        self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a scanner has changed its session. Cancel safe.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     /// What its operator is doing, if the scanner has a session.
     pub fn context(&self, device: &DeviceId) -> Option<Context> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all();
         all.get(device).map(|session| session.context().clone())
     }
 
     /// Every session that a scanner changed, to be written down.
     pub fn take_changed(&self) -> Vec<(DeviceId, Context)> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
         all.iter_mut()
             .filter_map(|(device, session)| Some((device.clone(), session.take_changed()?)))
             .collect()
@@ -195,7 +216,7 @@ impl Sessions {
 
     /// These could not be written down.
     pub fn still_changed(&self, devices: &[(DeviceId, Context)]) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
         for (device, _) in devices {
             if let Some(session) = all.get_mut(device) {
                 session.still_changed();
