@@ -17,7 +17,7 @@ use actors::{
     bus::{Ask, AskError, BusSpec, Delivered, Handle, Sink, UnitSpec},
     guardian::Policy,
     ports::rng::SplitMix,
-    serial::{self, Sessions},
+    serial::{self, LINE_BYTES_MAX, Sessions},
 };
 use device_profiles::{
     DeviceId, Measurement, Profile, ReaderEvent, ScanMode, Tag,
@@ -227,8 +227,12 @@ async fn a_pulled_port_is_told_and_read_again_when_it_is_back() {
     let mut bench = Bench::start("scanner-line");
     bench.port.say(b"first\r\n");
     assert_eq!(bench.scan().await, ("", 1, b"first".to_vec()));
-    for round in 0..3 {
-        bench.port.say(b"cut o");
+    // Longer than any line, so that it is seen to have come.
+    let cut = [b'x'; LINE_BYTES_MAX + 88];
+    for round in 1..=3 {
+        bench.port.say(&cut);
+        let noise = round * cut.len() as u64;
+        bench.until("it is counted", |h| h.units[0].garbled.load(Relaxed) == noise).await;
         bench.port.pull();
         bench.until("the line is down", |handle| !handle.health.up.load(Relaxed)).await;
         assert!(!bench.handle.health.error().is_empty());
@@ -239,6 +243,27 @@ async fn a_pulled_port_is_told_and_read_again_when_it_is_back() {
         assert_eq!(bench.scan().await.2, code.into_bytes(), "nothing of the cut line is in it");
     }
     assert_eq!(bench.handle.health.connects.load(Relaxed), 4);
+}
+
+#[actix_rt::test]
+async fn what_a_module_told_just_before_it_was_pulled_is_not_lost() {
+    let mut bench = Bench::start("r200");
+    let mut noise = 0;
+    for _ in 0..3 {
+        bench.port.hears(r200::multi_inventory(Marks::Bb, u16::MAX)).await;
+        // Whole frames are gathered for a while; the noise behind them shows that they were read.
+        let told = [tag("AABB"), tag("CCDD"), vec![0; 5]].concat();
+        bench.port.say(&told);
+        noise += 5;
+        bench.until("it is read", |h| h.units[0].garbled.load(Relaxed) >= noise).await;
+        bench.port.say(&tag("EEFF")[..9]);
+        bench.port.pull();
+        assert_eq!(bench.tags(2).await, ["AABB", "CCDD"]);
+        bench.until("the line is down", |handle| !handle.health.up.load(Relaxed)).await;
+        // What was cut off is noise too, as far as it was read.
+        noise = bench.handle.units[0].garbled.load(Relaxed);
+        bench.port.plug();
+    }
 }
 
 #[actix_rt::test]
@@ -286,12 +311,12 @@ async fn a_flood_without_a_line_end_fills_nothing() {
     let mut master = bench.port.master.as_ref().unwrap().0.try_clone().unwrap();
     // A line takes no more than it holds, so whoever floods it must not be who reads it.
     let flood = std::thread::spawn(move || {
-        for _ in 0..500 {
+        for _ in 0..5_000 {
             master.write_all(&[b'x'; 2_048]).unwrap();
         }
         master.write_all(b"\nlast\n").unwrap();
     });
     assert_eq!(bench.scan().await.2, b"last");
     flood.join().unwrap();
-    assert!(bench.handle.units[0].garbled.load(Relaxed) >= 1_000_000);
+    assert!(bench.handle.units[0].garbled.load(Relaxed) >= 10_000_000);
 }

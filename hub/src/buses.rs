@@ -198,6 +198,7 @@ impl Buses {
                 self.sessions.still_changed(changed.get(at..).unwrap_or_default());
                 return Err(fault);
             }
+            tracing::info!(%device, mode = context.mode.as_str(), slot = ?context.slot, operator = context.operator, "the scanner was told what its operator does");
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ pub trait Way: Send + Sync {
     /// Takes a command to a device; false when nobody takes it now, and the receipt is dropped.
     fn send(&self, order: Order) -> bool;
 
-    /// Says something to whoever listens, at most once; false when nobody can hear it now.
+    /// Says something to whoever listens, at most once, or has it kept for whoever will; false when nobody can hear it now.
     fn say(&self, topic: &str, payload: Vec<u8>, retain: bool) -> bool;
 }
 

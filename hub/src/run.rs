@@ -535,8 +535,17 @@ fn reconcilers(
         let d = d.clone();
         async move {
             d.credentials_changed().await;
-            d.buses.write_down(&d.store).await.map_err(|e| e.to_string())?;
             d.directory.flush_seen(&d.store).await.map_err(|e| e.to_string())
+        }
+    }));
+    let d = desk.clone();
+    // At once: a hub that is killed goes on with what is written down, and a pick is no receipt.
+    children.push(every("scanners", Duration::ZERO, rng, move || {
+        let d = d.clone();
+        async move {
+            let changed = d.buses.sessions.changed();
+            let _ = tokio::time::timeout(Duration::from_secs(HOUSEKEEPING_S), changed).await;
+            d.buses.write_down(&d.store).await.map_err(|e| e.to_string())
         }
     }));
     let (d, limits, snapshots) = (desk.clone(), config.journal.clone(), snapshots.clone());

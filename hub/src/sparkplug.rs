@@ -13,10 +13,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -53,14 +50,16 @@ pub const HOST: &str = "stockfold";
 #[derive(Debug, Default)]
 pub struct Sparkplug {
     inner: Mutex<Inner>,
-    /// The way knows that the host is there.
-    is_told: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     host: Host,
     asks: VecDeque<NodeName>,
+    /// The way knows that the host is there.
+    is_told: bool,
+    /// Since when it is there, as the way's will says, milliseconds; `None` where there is no will.
+    since_ms: Option<i64>,
 }
 
 impl Inner {
@@ -115,11 +114,11 @@ impl Sparkplug {
         if !directory.speaks_sparkplug() {
             return;
         }
-        if !self.is_told.load(Relaxed) {
-            let online = way.say(&state_topic(HOST), state(true, now_ms), true);
-            self.is_told.store(online, Relaxed);
-        }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inner.is_told {
+            let online = state(true, inner.since_ms.unwrap_or(now_ms));
+            inner.is_told = way.say(&state_topic(HOST), online, true);
+        }
         for (node, told) in inner.host.tick(now_ms) {
             of_enrolled(directory, &node, told.frames).iter().for_each(&append);
             if told.rebirth {
@@ -140,9 +139,10 @@ impl Sparkplug {
         }
     }
 
-    /// The way was made anew and knows nothing of the host.
-    pub fn way_is_new(&self) {
-        self.is_told.store(false, Relaxed);
+    /// The way was made anew and knows nothing of the host, but what its will says: since when it is there.
+    pub fn way_is_new(&self, since_ms: Option<i64>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.is_told, inner.since_ms) = (false, since_ms);
     }
 }
 

@@ -130,10 +130,23 @@ impl<'a> Portals<'a> {
 
     /// Enrols a reader with a profile and gives it its address.
     pub fn add(&self, device: &str, profile: &str, address: &str) {
+        self.add_looking(device, profile, address, 0);
+    }
+
+    /// The same, and so many of its antennas look at a zone.
+    pub fn add_looking(&self, device: &str, profile: &str, address: &str, antennas: u16) {
         let (api, facility) = (self.hub.api(), &self.facility);
-        let devices =
-            json!([{ "facility": facility, "id": device, "name": device, "profile": profile }]);
-        let made = api.post("/import", &json!({ "devices": devices }));
+        let zone =
+            json!({ "facility": facility, "id": "floor", "name": "Floor", "personality": "shelf" });
+        let antenna = |port| json!({ "port": port, "zone": "floor", "outside": false });
+        let data = json!({
+            "zones": [zone],
+            "devices": [{
+                "facility": facility, "id": device, "name": device, "profile": profile,
+                "antennas": (1..=antennas).map(antenna).collect::<Vec<_>>(),
+            }],
+        });
+        let made = api.post("/import", &data);
         assert!(made.status < 300, "{:#}", made.body);
         let bus = json!({ "id": device, "facility": facility, "address": address });
         api.post("/buses", &bus).good();
@@ -178,6 +191,11 @@ impl<'a> Portals<'a> {
             let told = self.state(device)["last_error"].as_str().unwrap_or_default().to_owned();
             told.contains(words).then_some(())
         });
+    }
+
+    /// Tags that are there.
+    pub fn present(&self) -> Vec<Value> {
+        self.hub.api().all(&format!("/facilities/{}/tags?present=true", self.facility))
     }
 
     /// Every message of a device in the journal, in order.

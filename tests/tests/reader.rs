@@ -17,13 +17,17 @@ use std::{
     io::Read as _,
     net::TcpStream,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
 };
 
-use device_profiles::Tag;
+use device_profiles::{Tag, time::parse_rfc3339_us};
 use serde_json::json;
 use simulator::{
     clock::WallClock,
-    llrp::{Config, crowd},
+    llrp::{Config, Read, crowd},
 };
 use stockfold_tests::{
     Hub, Llrpkit, Portals, Setup, SimReader, foreign, free_port, hub, python, until,
@@ -267,6 +271,68 @@ fn clocks_that_jump_or_are_none_are_borne() {
     bears("uptime", spoil, |portals| {
         portals.tags("uptime").iter().any(|(_, t)| t.is_some_and(|us| us < 86_400_000_000))
     });
+}
+
+#[test]
+fn whatever_a_reader_s_clock_shows_its_tags_come_now() {
+    const DAY_US: i64 = 86_400_000_000;
+    let hub = hub();
+    // Of a crowd so many are there; a tag has its number for its last byte.
+    let there = Arc::new(AtomicU8::new(1));
+    let (count, mut crowd) = (Arc::clone(&there), crowd(13, 5, 4, 100.0));
+    let source = move |from_us, to_us| {
+        let is_there = |read: &Read| read.tag.bytes()[11] < count.load(Relaxed);
+        crowd(from_us, to_us).into_iter().filter(is_there).collect()
+    };
+    let reader = SimReader::serve(Config::default(), Box::new(source));
+    let portals = Portals::open(&hub, "clocks");
+    portals.add_looking("clocks-dock", "llrp-reader", &reader.url(), 4);
+    portals.is_up("clocks-dock");
+    let jumps: [fn(&SimReader); 5] = [
+        |_| {},
+        |reader| reader.device().faults.clock_off_us = -DAY_US,
+        |reader| reader.device().faults.clock_off_us = DAY_US,
+        |reader| reader.device().faults.clock_off_us = 0,
+        |reader| reader.device().faults.uptime = true,
+    ];
+    for (tags, jump) in (1..).zip(jumps) {
+        let before_us = WallClock::start().unix_us();
+        jump(&reader);
+        there.store(tags, Relaxed);
+        let told = until(&format!("tag {tags} is believed"), || {
+            Some(portals.present()).filter(|told| told.len() == usize::from(tags))
+        });
+        let now_us = WallClock::start().unix_us();
+        let came = told
+            .iter()
+            .find(|tag| tag["tag"].as_str().unwrap().ends_with(&format!("0{}", tags - 1)));
+        for time in ["since", "last_read"] {
+            let us = parse_rfc3339_us(came.unwrap()[time].as_str().unwrap()).unwrap();
+            assert!((before_us..=now_us).contains(&us), "{time} of tag {tags}: {told:#?}");
+        }
+    }
+    let events = hub.api().all("/facilities/clocks/tag-events");
+    assert!(events.iter().all(|event| event["kind"] != "departed"), "{events:#?}");
+    assert_eq!(hub.api().all("/quarantine?facility=clocks"), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn the_longest_epc_is_a_tag_and_an_empty_one_is_none() {
+    let hub = hub();
+    let reader = SimReader::serve(Config::default(), crowd(14, 3, 4, 60.0));
+    let portals = Portals::open(&hub, "lengths");
+    portals.add_looking("lengths-dock", "llrp-reader", &reader.url(), 4);
+    until("the longest is believed beside the others", || {
+        // Once is a stray read.
+        reader.device().faults.empty_epc = true;
+        reader.device().faults.long_epc = true;
+        (portals.present().len() == 4).then_some(())
+    });
+    let lengths: BTreeSet<usize> =
+        portals.present().iter().map(|tag| tag["tag"].as_str().unwrap().len()).collect();
+    assert_eq!(lengths, BTreeSet::from([24, 124]), "in hexadecimal digits");
+    let trouble = hub.api().all("/quarantine?facility=lengths");
+    assert_eq!(trouble, Vec::<serde_json::Value>::new(), "the others of the message count");
 }
 
 #[test]

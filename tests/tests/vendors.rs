@@ -177,6 +177,52 @@ fn a_webhook_s_events_are_read_and_ten_megabytes_are_not() {
     assert_eq!((exits.applied, exits.rejected), (1, 0), "{exits:?}");
 }
 
+#[test]
+fn garbage_of_either_make_is_kept_by_name_and_harms_nobody() {
+    const GTINS: [&str; 2] = ["04006381333962", "04006381333979"];
+    let hub = hub();
+    for (profile, gtin, mut format) in [
+        ("impinj-iot", GTINS[0], Format::Impinj(Impinj::new("garbage"))),
+        ("zebra-iotc", GTINS[1], Format::Zebra(Zebra::default())),
+    ] {
+        let facility = format!("garbage-{profile}");
+        let (shop, login) = store(&hub, &facility, profile, gtin);
+        let topic = format.topic(&login.device);
+        let now_us = WallClock::start().unix_us();
+        let sound = message(&mut format, &[read(pen(gtin, 1), now_us)], now_us);
+        let cut = &sound[..sound.len() / 2];
+        let cases: [(&[u8], &str); 7] = [
+            (b"", "empty"),
+            (b"\xff\xfe", "not_json"),
+            (cut, "not_json"),
+            (b"7", "wrong_type"),
+            (b"{}", "missing_field"),
+            (b"[[]]", "wrong_type"),
+            (&[b'['; 100_000], "too_deep"),
+        ];
+        let mut device = Device::connected(hub.mqtt(), Version::V5, &login);
+        for (garbage, _) in cases {
+            device.publish(&topic, garbage).unwrap_or_else(|code| panic!("cut with {code:?}"));
+        }
+        assert_eq!(device.publish(&topic, &sound), Ok(0), "the connection is still good");
+        let exits = shop.ledger(&login, cases.len() as u64 + 1);
+        assert_eq!((exits.applied, exits.rejected), (1, cases.len() as u64), "{exits:?}");
+        for (row, (garbage, reason)) in shop.refused(&login).iter().zip(cases) {
+            let text = String::from_utf8_lossy(garbage);
+            assert_eq!(row["reason"], reason, "{text:.80}");
+            let hex: String = garbage.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(row["raw_hex"].as_str(), Some(hex.as_str()), "{text:.80}");
+        }
+        // Ten megabytes end the connection that brings them, and are nowhere.
+        let long = [&sound[..], &vec![b' '; 10_000_000]].concat();
+        assert_eq!(device.publish(&topic, &long), Err(Some(0x95)));
+        let mut device = Device::connected(hub.mqtt(), Version::V5, &login);
+        assert_eq!(device.publish(&topic, &sound), Ok(0));
+        assert_eq!(shop.ledger(&login, cases.len() as u64 + 2).applied, 2);
+    }
+    hub.is_sound();
+}
+
 /// The simulator's program; it ends with this.
 struct Simulated(Child);
 

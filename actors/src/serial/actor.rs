@@ -4,6 +4,8 @@
 //! may have been switched off and on, or be at the end of its rounds. What comes is gathered for [`GATHER_MS`], so that a module
 //! that hears hundreds of tags a second does not fill the journal with as many entries. Rounds that found nothing are left out,
 //! but for one in [`QUIET_MS`] when nothing else comes: they are the sign that the module listens.
+//!
+//! When a port is lost, what was whole is journaled and the rest is noise: the next line begins anew.
 
 use std::{
     path::Path,
@@ -96,19 +98,32 @@ async fn run<K: Sink>(
 ) {
     let (spec, health) = (Arc::clone(&inbox.spec), Arc::clone(&inbox.health));
     let began = Instant::now();
+    let figures = Arc::clone(&inbox.units);
+    // Nobody may be on the line yet: whoever is put there starts another life of it. What comes until then is let go.
+    let told = spec.units.first().zip(figures.first()).and_then(|(unit, figures)| {
+        let stream = unit.profile.streams.keys().next()?.clone();
+        Some(Told { unit, stream, sink, health: &health, figures, began })
+    });
+    let mut ears = match spec.units.first().map(|unit| unit.profile.codec) {
+        Some(Codec::SerialRfid) => Ears::Module(Module::new(began)),
+        Some(_) | None => Ears::Scanner { lines: Lines::default(), sessions },
+    };
     let mut backoff_ms = BACKOFF_MS_MIN;
     loop {
         status.beat();
         health.lived_us.store(micros(began), Relaxed);
         match open(&spec.address) {
-            Ok(port) => {
+            Ok(mut port) => {
                 tracing::info!(line = spec.id, address = %spec.address, "line is open");
                 health.up.store(true, Relaxed);
                 health.connects.fetch_add(1, Relaxed);
                 let opened = Instant::now();
-                let over = serve(port, inbox, sink, sessions, rng, status, began).await;
+                ears.begin(opened);
+                let told = told.as_ref();
+                let over = serve(&mut port, inbox, told, &mut ears, rng, status, began).await;
+                ears.cut(told);
                 health.up.store(false, Relaxed);
-                let Over::Lost(why) = over else { return };
+                let Over::Lost(why) = over else { return leave(port, &ears).await };
                 tracing::warn!(line = spec.id, %why, "line is lost; trying on");
                 health.note_error(&why);
                 if opened.elapsed() > Duration::from_millis(BACKOFF_MS_MAX) {
@@ -192,6 +207,34 @@ enum Ears<'a> {
     Module(Module),
 }
 
+impl Ears<'_> {
+    /// A port is open. Whoever is there may have been without power: a module is told to make rounds at once.
+    fn begin(&mut self, now: Instant) {
+        match self {
+            Ears::Module(module) => module.silent_at = now,
+            Ears::Scanner { .. } => {}
+        }
+    }
+
+    /// The port is gone: what was whole is journaled, what was cut off is noise.
+    fn cut<K: Sink>(&mut self, told: Option<&Told<'_, K>>) {
+        let Some(told) = told else { return };
+        match self {
+            Ears::Scanner { lines, .. } => {
+                lines.cut();
+                told.noise(lines.noise());
+            }
+            Ears::Module(module) => {
+                if let Some(raw) = module.gathered() {
+                    told.deliver(raw);
+                }
+                module.deframer.forget();
+                told.noise(module.deframer.noise());
+            }
+        }
+    }
+}
+
 /// A module's frames as they are gathered.
 struct Module {
     deframer: Deframer,
@@ -248,15 +291,20 @@ impl Module {
         self.gather_until.get_or_insert(now + Duration::from_millis(GATHER_MS));
     }
 
+    /// Whatever is gathered.
+    fn gathered(&mut self) -> Option<Vec<u8>> {
+        self.gather_until.take()?;
+        Some(std::mem::take(&mut self.gathered))
+    }
+
     /// What is gathered, when it is due.
     fn due(&mut self, now: Instant) -> Option<Vec<u8>> {
         let until = self.gather_until?;
         if now < until && self.gathered.len() < GATHERED_BYTES_MAX {
             return None;
         }
-        self.gather_until = None;
         self.quiet_until = now + Duration::from_millis(QUIET_MS);
-        Some(std::mem::take(&mut self.gathered))
+        self.gathered()
     }
 
     /// What the module is to be told because it is silent. It is not known which marks it uses until it has spoken, so they are
@@ -277,28 +325,18 @@ impl Module {
 
 /// Serves a port until it is lost or nobody holds the line any more.
 async fn serve<K: Sink>(
-    mut port: SerialStream,
+    port: &mut SerialStream,
     inbox: &mut Inbox,
-    sink: &K,
-    sessions: &Sessions,
+    told: Option<&Told<'_, K>>,
+    ears: &mut Ears<'_>,
     rng: &Arc<dyn Rng>,
     status: &Status,
     began: Instant,
 ) -> Over {
-    let (spec, health, figures) =
-        (Arc::clone(&inbox.spec), Arc::clone(&inbox.health), Arc::clone(&inbox.units));
+    let (spec, health) = (Arc::clone(&inbox.spec), Arc::clone(&inbox.health));
     let path = match &spec.address {
         BusAddress::Line(path, _) => Path::new(path),
         BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => Path::new(""),
-    };
-    // Nobody may be on the line yet: whoever is put there starts another life of it. What comes until then is let go.
-    let told = spec.units.first().zip(figures.first()).and_then(|(unit, figures)| {
-        let stream = unit.profile.streams.keys().next()?.clone();
-        Some(Told { unit, stream, sink, health: &health, figures, began })
-    });
-    let mut ears = match spec.units.first().map(|unit| unit.profile.codec) {
-        Some(Codec::SerialRfid) => Ears::Module(Module::new(Instant::now())),
-        Some(_) | None => Ears::Scanner { lines: Lines::default(), sessions },
     };
     let mut buffer = [0_u8; READ_BYTES];
     let mut heard = Instant::now();
@@ -306,13 +344,13 @@ async fn serve<K: Sink>(
         status.beat();
         health.lived_us.store(micros(began), Relaxed);
         let idle = Instant::now() + Duration::from_millis(IDLE_MS);
-        let due = match &ears {
+        let due = match &*ears {
             Ears::Module(module) => module.gather_until.unwrap_or(idle).min(module.silent_at),
             Ears::Scanner { .. } => idle,
         };
         let read = tokio::select! {
             asked = inbox.asks.recv() => match asked {
-                None => return leave(port, &ears).await,
+                None => return Over::Left,
                 Some((_, reply)) => {
                     let _ = reply.send(Err(nothing_to_ask()));
                     continue;
@@ -334,8 +372,8 @@ async fn serve<K: Sink>(
         if !bytes.is_empty() {
             heard = now;
         }
-        let Some(told) = &told else { continue };
-        match &mut ears {
+        let Some(told) = told else { continue };
+        match ears {
             Ears::Scanner { lines, sessions } => {
                 if paused {
                     lines.forget();
@@ -357,11 +395,8 @@ async fn serve<K: Sink>(
                                 sleep(Duration::from_millis(RETRY_MS)).await;
                             }
                         }
-                        Came::Command => {
-                            let context = sessions.context(device).unwrap_or_default();
-                            tracing::info!(%device, mode = context.mode.as_str(), slot = ?context.slot, operator = context.operator, "the scanner was told what its operator does");
-                        }
-                        Came::Again => {}
+                        // Whoever writes it down tells of it.
+                        Came::Command | Came::Again => {}
                     }
                 }
             }
@@ -375,7 +410,7 @@ async fn serve<K: Sink>(
                     told.deliver(raw);
                 }
                 if let Some(rounds) = module.nudge(now)
-                    && let Err(why) = write(&mut port, &rounds).await
+                    && let Err(why) = write(port, &rounds).await
                 {
                     return lost(&why);
                 }
@@ -398,9 +433,8 @@ async fn write(port: &mut SerialStream, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// A module that nobody listens to need not send.
-async fn leave(mut port: SerialStream, ears: &Ears<'_>) -> Over {
+async fn leave(mut port: SerialStream, ears: &Ears<'_>) {
     if let Ears::Module(module) = ears {
         let _ = write(&mut port, &r200::stop(module.marks)).await;
     }
-    Over::Left
 }

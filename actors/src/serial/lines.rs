@@ -48,6 +48,12 @@ impl Lines {
         self.noise += self.held.len() as u64;
         self.held.clear();
     }
+
+    /// The port is gone: what comes next begins a line.
+    pub fn cut(&mut self) {
+        self.forget();
+        self.overlong = false;
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +79,17 @@ mod tests {
         }
         assert_eq!(lines.push(b"tail\nnext\n"), [&b"next"[..]]);
         assert_eq!(lines.noise(), 10_000 * 1_024 + 4);
+    }
+
+    #[test]
+    fn a_line_that_is_cut_leaves_nothing_behind() {
+        let mut lines = Lines::default();
+        for (before, noise) in [(7, 7), (LINE_BYTES_MAX + 9, LINE_BYTES_MAX + 16)] {
+            assert!(lines.push(&vec![b'x'; before]).is_empty());
+            lines.cut();
+            assert_eq!(lines.push(b"next\n"), [&b"next"[..]]);
+            assert_eq!(lines.noise(), noise as u64);
+        }
     }
 
     proptest! {

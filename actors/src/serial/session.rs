@@ -16,7 +16,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use device_profiles::{
@@ -24,6 +24,7 @@ use device_profiles::{
     codec::scanner::{Context, Doing, Line, code_of, frame, mode_of, name_of},
     ids::check_id,
 };
+use tokio::sync::Notify;
 
 /// The same line within this time is one scan, in milliseconds.
 pub const SAME_SCAN_MS: u64 = 300;
@@ -49,6 +50,8 @@ pub struct Session {
     context: Context,
     boot: String,
     seq: u64,
+    /// Its first scan with this operator.
+    since: u64,
     tally: BTreeMap<String, u32>,
     last: Option<(Vec<u8>, u64)>,
     /// It was changed by the scanner and is to be written down.
@@ -58,7 +61,7 @@ pub struct Session {
 impl Session {
     /// A session of a scanner; `boot` numbers its scans anew.
     pub fn new(boot: String, context: Context) -> Self {
-        Self { context, boot, seq: 0, tally: BTreeMap::new(), last: None, changed: false }
+        Self { context, boot, seq: 0, since: 1, tally: BTreeMap::new(), last: None, changed: false }
     }
 
     /// What its operator is doing.
@@ -68,9 +71,17 @@ impl Session {
 
     /// A person sets what the operator does. A count begins anew.
     pub fn set(&mut self, context: Context) {
+        self.operated_by(context.operator.clone());
         self.context = context;
         self.tally.clear();
         self.changed = false;
+    }
+
+    fn operated_by(&mut self, who: Option<String>) {
+        if self.context.operator != who {
+            self.since = self.seq + 1;
+            self.context.operator = who;
+        }
     }
 
     /// What is to be written down since the last call, if anything.
@@ -113,7 +124,15 @@ impl Session {
             }
         }
         self.seq += 1;
-        Came::Frame(frame(&Line { boot: &self.boot, seq: self.seq, context, quantity, line }))
+        let since = context.operator.is_some().then_some(self.since);
+        Came::Frame(frame(&Line {
+            boot: &self.boot,
+            seq: self.seq,
+            context,
+            since,
+            quantity,
+            line,
+        }))
     }
 
     /// Whether a code is a command, and then it is carried out.
@@ -132,9 +151,9 @@ impl Session {
                 Ok(slot) => self.context.slot = Some(slot),
                 Err(_) => return false,
             },
-            Some(("WHO", "")) => self.context.operator = None,
+            Some(("WHO", "")) => self.operated_by(None),
             Some(("WHO", who)) if check_id(who).is_ok() => {
-                self.context.operator = Some(who.to_owned());
+                self.operated_by(Some(who.to_owned()));
                 // Who counts goes on counting.
                 return true;
             }
@@ -147,7 +166,13 @@ impl Session {
 
 /// The sessions of all scanners. Cheap to clone; all clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Sessions(Arc<Mutex<BTreeMap<DeviceId, Session>>>);
+pub struct Sessions(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    all: Mutex<BTreeMap<DeviceId, Session>>,
+    changed: Notify,
+}
 
 impl Sessions {
     /// Uses the session of a scanner; one that has none yet gets `fresh`.
@@ -157,19 +182,33 @@ impl Sessions {
         fresh: impl FnOnce() -> Session,
         use_it: impl FnOnce(&mut Session) -> T,
     ) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        use_it(all.entry(device.clone()).or_insert_with(fresh))
+        let mut all = self.all();
+        let session = all.entry(device.clone()).or_insert_with(fresh);
+        let used = use_it(session);
+        if session.changed {
+            self.0.changed.notify_one();
+        }
+        used
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Session>> {
+        self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a scanner has changed its session. Cancel safe.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     /// What its operator is doing, if the scanner has a session.
     pub fn context(&self, device: &DeviceId) -> Option<Context> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all();
         all.get(device).map(|session| session.context().clone())
     }
 
     /// Every session that a scanner changed, to be written down.
     pub fn take_changed(&self) -> Vec<(DeviceId, Context)> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
         all.iter_mut()
             .filter_map(|(device, session)| Some((device.clone(), session.take_changed()?)))
             .collect()
@@ -177,7 +216,7 @@ impl Sessions {
 
     /// These could not be written down.
     pub fn still_changed(&self, devices: &[(DeviceId, Context)]) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
         for (device, _) in devices {
             if let Some(session) = all.get_mut(device) {
                 session.still_changed();
@@ -227,6 +266,29 @@ mod tests {
         for code in ["STOCKFOLD:EAT", "STOCKFOLD:SLOT:a b", "STOCKFOLD:", "my STOCKFOLD:PICK"] {
             assert!(matches!(session.scan(code.as_bytes(), 5_000), Came::Frame(_)), "{code}");
         }
+    }
+
+    #[test]
+    fn a_frame_says_since_when_its_operator_has_the_scanner() {
+        let mut session = session();
+        let mut now_ms = 0;
+        let mut since = |session: &mut Session, line: &str| {
+            now_ms += 1_000;
+            let Came::Frame(raw) = session.scan(line.as_bytes(), now_ms) else { return None };
+            split(&raw).unwrap().since
+        };
+        assert_eq!(since(&mut session, "x"), None, "nobody has it");
+        since(&mut session, "STOCKFOLD:WHO:ann");
+        assert_eq!(since(&mut session, "x"), Some(2));
+        // Whoever says it again has had it before, whatever else changes.
+        since(&mut session, "STOCKFOLD:WHO:ann");
+        since(&mut session, "STOCKFOLD:RECEIVE");
+        session.set(Context { operator: Some("ann".into()), ..Context::default() });
+        assert_eq!(since(&mut session, "x"), Some(2));
+        session.set(Context { operator: Some("bo".into()), ..Context::default() });
+        assert_eq!((since(&mut session, "x"), since(&mut session, "y")), (Some(4), Some(4)));
+        since(&mut session, "STOCKFOLD:WHO:");
+        assert_eq!(since(&mut session, "x"), None);
     }
 
     #[test]

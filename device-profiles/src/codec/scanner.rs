@@ -6,9 +6,10 @@
 //!
 //! ```text
 //!  frame    header LF line
-//!  header   scan1 TAB boot TAB seq TAB mode TAB quantity TAB slot TAB operator
+//!  header   scan1 TAB boot TAB seq TAB mode TAB quantity TAB slot TAB operator [TAB since]
 //!  boot,seq number the scans: two of one item within a second are two
 //!  mode     receive, pick, count; empty = as the profile says; - = nobody has said it, the scan counts for nothing
+//!  since    number of the first scan of the boot with this operator; only with an operator, and not in frames of old
 //!  quantity digits; empty = 1. A count goes item by item, so its quantity is how many of the code were scanned so far
 //! ```
 //! The code is that of the line without white space and control characters at its ends and without the AIM identifier in front.
@@ -86,6 +87,8 @@ pub struct Line<'a> {
     pub seq: u64,
     /// What the operator was doing.
     pub context: Context,
+    /// The first scan of the boot with this operator; `None` without one, and where a frame does not say it.
+    pub since: Option<u64>,
     /// Units.
     pub quantity: u32,
     /// The line.
@@ -94,11 +97,12 @@ pub struct Line<'a> {
 
 /// The frame of a line.
 pub fn frame(line: &Line<'_>) -> Vec<u8> {
-    let Line { boot, seq, context, quantity, line } = line;
+    let Line { boot, seq, context, since, quantity, line } = line;
     let slot = context.slot.as_ref().map_or("", SlotId::as_str);
     let operator = context.operator.as_deref().unwrap_or("");
     let mode = context.mode.as_str();
-    let header = format!("scan1\t{boot}\t{seq}\t{mode}\t{quantity}\t{slot}\t{operator}\n");
+    let since = since.map(|since| format!("\t{since}")).unwrap_or_default();
+    let header = format!("scan1\t{boot}\t{seq}\t{mode}\t{quantity}\t{slot}\t{operator}{since}\n");
     let mut frame = header.into_bytes();
     frame.extend_from_slice(line);
     frame
@@ -112,6 +116,7 @@ pub fn split(raw: &[u8]) -> Option<Line<'_>> {
     let (tag, boot, seq) = (fields.next()?, fields.next()?, fields.next()?);
     let (mode, quantity, slot, operator) =
         (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let since = fields.next().map(str::parse).transpose().ok()?;
     if tag != "scan1" || fields.next().is_some() || check_id(boot).is_err() {
         return None;
     }
@@ -126,8 +131,9 @@ pub fn split(raw: &[u8]) -> Option<Line<'_>> {
         "" => None,
         name => Some(check_id(name).map(|()| name.to_owned()).ok()?),
     };
+    let (seq, line) = (seq.parse().ok()?, raw.get(end + 1..)?);
     let context = Context { mode, slot, operator };
-    Some(Line { boot, seq: seq.parse().ok()?, context, quantity, line: raw.get(end + 1..)? })
+    Some(Line { boot, seq, context, since, quantity, line })
 }
 
 /// The code of a line, as text.
@@ -167,7 +173,7 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
         return Err(DecodeReject::TooLarge("line of a scanner"));
     }
     let no_header = || DecodeReject::NotMessage("no header of a scan".to_owned());
-    let Line { boot, seq, context, quantity, line } = split(raw).ok_or_else(no_header)?;
+    let Line { boot, seq, context, quantity, line, .. } = split(raw).ok_or_else(no_header)?;
     let mode = match context.mode {
         Doing::AsProfile => map.mode,
         Doing::Mode(mode) => mode,
@@ -208,7 +214,8 @@ mod tests {
     }
 
     fn frame(context: &Context, quantity: u32, line: &[u8]) -> Vec<u8> {
-        super::frame(&Line { boot: "b1", seq: 7, context: context.clone(), quantity, line })
+        let since = context.operator.is_some().then_some(5);
+        super::frame(&Line { boot: "b1", seq: 7, context: context.clone(), since, quantity, line })
     }
 
     #[test]
@@ -220,7 +227,11 @@ mod tests {
         };
         let raw = frame(&context, 3, b"]E04006381333931\r");
         let line = &b"]E04006381333931\r"[..];
-        assert_eq!(split(&raw), Some(Line { boot: "b1", seq: 7, context, quantity: 3, line }));
+        let said = Line { boot: "b1", seq: 7, context, since: Some(5), quantity: 3, line };
+        assert_eq!(split(&raw).as_ref(), Some(&said));
+        // Frames of old do not say since when.
+        let old = b"scan1\tb1\t7\tcount\t3\tA-1\tann\n]E04006381333931\r";
+        assert_eq!(split(old), Some(Line { since: None, ..said }));
         let reading = decode(&profile(), "scan", &raw).unwrap();
         assert_eq!((reading.seq, reading.boot.as_deref()), (Some(7), Some("b1")));
         assert_eq!(

@@ -5,7 +5,11 @@
 
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
-use device_profiles::{FacilityId, Measurement, Profile, ReaderEvent, ScanMode, Value as Measured};
+use device_profiles::{
+    FacilityId, Measurement, Profile, ReaderEvent, Value as Measured,
+    codec::scanner::{self, mode_name},
+    profile::Codec,
+};
 use fold::{Body, Command, Entry, Position, Principal};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -71,6 +75,8 @@ pub struct Evidence {
     profile: Option<String>,
     /// Hash of that profile's text.
     profile_hash: Option<String>,
+    /// Who had the scanner, of a scan whose operator was told.
+    operator: Option<ScannedBy>,
     /// Its bytes.
     raw_hex: Option<String>,
     /// Its bytes as text, when they are text.
@@ -78,6 +84,15 @@ pub struct Evidence {
     /// What the bytes say, or what the call said.
     #[schema(value_type = Object)]
     decoded: Value,
+}
+
+/// Who had a scanner.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScannedBy {
+    /// Who.
+    pub(super) who: String,
+    /// Number of the first scan that this operator made, in the boot of the frame; nothing when the frame does not say it.
+    pub(super) since_seq: Option<u64>,
 }
 
 /// How a cell's raw value becomes a mass.
@@ -124,7 +139,7 @@ pub async fn explain(
     let evidence = evidence(&api, name.position, &found.evidence, &facility).await?;
     Ok(HttpResponse::Ok().json(Explanation {
         calibration: calibration(&api, &rule, name.position, &facility).await?,
-        narrative: narrative(&movement, Some(&rule)),
+        narrative: narrative(&movement, Some(&rule), operator(&evidence)),
         unit_weight_used_mg: rule["unit_mg"].as_i64(),
         fold_version: movement.fold_version,
         movement,
@@ -133,6 +148,11 @@ pub async fn explain(
         evidence,
         sku_now,
     }))
+}
+
+/// Who had the scanner that made a movement: the entry that made it is told first.
+fn operator(evidence: &[Evidence]) -> Option<&ScannedBy> {
+    evidence.first()?.operator.as_ref()
 }
 
 /// Entries by offset, as they are told.
@@ -206,6 +226,7 @@ fn gone(position: Position) -> Evidence {
         stream: None,
         profile: None,
         profile_hash: None,
+        operator: None,
         raw_hex: None,
         raw_text: None,
         decoded: Value::Null,
@@ -234,6 +255,11 @@ async fn tell(api: &Api, entry: &Entry) -> Result<Evidence, Problem> {
             told.stream = Some(frame.stream.clone());
             told.profile = profile.as_ref().map(|p| p.name.to_string());
             told.profile_hash = Some(frame.profile.to_string());
+            let is_scan = profile.as_ref().is_some_and(|p| p.codec == Codec::Scanner);
+            let line = scanner::split(&frame.raw).filter(|_| is_scan);
+            told.operator = line.and_then(|line| {
+                Some(ScannedBy { who: line.context.operator?, since_seq: line.since })
+            });
             told.raw_hex = Some(hex(&frame.raw));
             told.raw_text = std::str::from_utf8(&frame.raw).ok().map(str::to_owned);
             told.decoded = profile.map_or(Value::Null, |p| decoded(&p, &frame.stream, &frame.raw));
@@ -292,12 +318,7 @@ fn measurement(measurement: &Measurement) -> Value {
             "kind": "weight", "channel": channel, "mass_mg": mass, "stable": stable, "fault": fault
         }),
         Measurement::Scan { code, mode, quantity, slot } => {
-            let mode = match mode {
-                ScanMode::Receive => "receive",
-                ScanMode::Pick => "pick",
-                ScanMode::Count => "count",
-            };
-            json!({ "kind": "scan", "code": code, "mode": mode, "quantity": quantity, "slot": slot })
+            json!({ "kind": "scan", "code": code, "mode": mode_name(*mode), "quantity": quantity, "slot": slot })
         }
         Measurement::Value { name, value } => {
             let value = match value {

@@ -4,11 +4,15 @@
 
 use serde_json::Value;
 
-use super::tag_name::TagIdentity;
+use super::{explain::ScannedBy, tag_name::TagIdentity};
 use crate::store::{tags::TagEvent, told::MovementTold, when::When};
 
 /// What happened, one sentence a step.
-pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
+pub fn narrative(
+    movement: &MovementTold,
+    why: Option<&Value>,
+    operator: Option<&ScannedBy>,
+) -> Vec<String> {
     let mut told = Vec::new();
     let rule = why.and_then(|why| why["rule"].as_str()).unwrap_or("declared");
     let number = |name: &str| why.and_then(|why| why[name].as_i64());
@@ -51,6 +55,7 @@ pub fn narrative(movement: &MovementTold, why: Option<&Value>) -> Vec<String> {
             None => format!("{} declared this change.", who(movement)),
         }),
     }
+    told.extend(operator.map(|operator| operated(movement, operator)));
     let (delta, after) = (movement.delta, movement.level_after);
     let sure = movement.confidence * 100.0;
     told.push(match delta {
@@ -177,6 +182,18 @@ fn who(movement: &MovementTold) -> String {
     }
 }
 
+/// Who had the scanner, and since which of its scans.
+fn operated(movement: &MovementTold, operator: &ScannedBy) -> String {
+    let ScannedBy { who, since_seq } = operator;
+    match since_seq {
+        Some(since) if movement.seq == Some(*since) => {
+            format!("Operator {who} had the scanner; this is the first scan since.")
+        }
+        Some(since) => format!("Operator {who} had the scanner, since its scan {since}."),
+        None => format!("Operator {who} had the scanner."),
+    }
+}
+
 fn commanded(movement: &MovementTold, reference: Option<&str>) -> String {
     let what = match movement.cause.as_str() {
         "receipt" => "booked a receipt",
@@ -285,7 +302,7 @@ mod tests {
             "sigma_mg": 1_200, "residual_mg": 0, "samples": 5, "posterior": 0.987, "runner_up": [-3, 0.01],
             "absolute": 5, "zero_mg": 0, "scale_ppm": 1_000_000, "calibration": 0,
         });
-        let told = narrative(&movement("weight", Some("scale")), Some(&why)).join(" ");
+        let told = narrative(&movement("weight", Some("scale")), Some(&why), None).join(" ");
         for part in [
             "1000.5 g",
             "340.5 g",
@@ -301,13 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn the_operator_of_a_scan_is_named() {
+        let why = serde_json::json!({"rule": "scanned", "code": "400"});
+        let scan = MovementTold { seq: Some(9), ..movement("scan", Some("s1")) };
+        for (since_seq, part) in
+            [(Some(7), "since its scan 7."), (Some(9), "the first scan since"), (None, "scanner.")]
+        {
+            let operator = ScannedBy { who: "ann".into(), since_seq };
+            let told = narrative(&scan, Some(&why), Some(&operator)).join(" ");
+            assert!(told.contains("Operator ann had the scanner") && told.contains(part), "{told}");
+        }
+    }
+
+    #[test]
     fn a_calibration_is_told() {
         let why = serde_json::json!({
             "rule": "first_plateau", "channel": "0", "before_mg": null, "after_mg": 400_000, "unit_mg": 100_000,
             "sigma_mg": 500, "residual_mg": 0, "samples": 4, "posterior": 1.0, "runner_up": null,
             "absolute": 4, "zero_mg": 1_200_000, "scale_ppm": 2_000_000, "calibration": 4_096,
         });
-        let told = narrative(&movement("weight", Some("scale")), Some(&why)).join(" ");
+        let told = narrative(&movement("weight", Some("scale")), Some(&why), None).join(" ");
         assert!(told.contains("less its zero of 1200 g, times 2"), "{told}");
     }
 
@@ -360,7 +390,7 @@ mod tests {
             ),
             ("weight", Some(serde_json::json!({"rule": "of a later version"})), "declared"),
         ] {
-            let told = narrative(&movement(cause, Some("h1")), why.as_ref()).join(" ");
+            let told = narrative(&movement(cause, Some("h1")), why.as_ref(), None).join(" ");
             assert!(told.contains(part), "{part} is not in: {told}");
         }
     }

@@ -3,6 +3,9 @@
 //! It subscribes to the hub's own tree and to every foreign topic that the profiles of enrolled devices read, and follows them
 //! as devices are enrolled.
 //!
+//! Where a Sparkplug node is enrolled the connection has a will: that the host is gone. A will is given with CONNECT, so a connection
+//! without one is left for one with it when the first node is enrolled.
+//!
 //! Messages are taken in their order, looked at, handed to the journal, and acknowledged in their order once durable: MQTT
 //! wants acknowledgements in the order of the messages, so one that needs no journal waits for those before it. What is taken
 //! and not acknowledged is bounded in bytes; how many they may be, MQTT bounds by its packet ids, and the client's request
@@ -116,6 +119,8 @@ struct Connection<'a> {
     open: VecDeque<Open>,
     open_bytes: usize,
     held: Option<(Publish, Duration)>,
+    /// When the Sparkplug host is said to have come, as its will says: milliseconds. `None` = it has no will.
+    host_since_ms: Option<i64>,
 }
 
 impl Link {
@@ -145,18 +150,31 @@ impl Link {
         *self.stop.borrow()
     }
 
-    /// One life.
+    /// One life: a connection, and the one it is left for when it lacks a will.
     pub(super) async fn live(&self, status: &Status) -> End {
-        if self.is_told_to_stop() {
-            return End::Done;
+        while !self.is_told_to_stop() {
+            let end = self.connect(status).await;
+            self.stats.connected.store(false, Relaxed);
+            self.stats.holding.store(false, Relaxed);
+            self.stats.open.store(0, Relaxed);
+            if let Err(why) = end {
+                self.stats.failed(&why);
+                return End::Failed(why);
+            }
         }
-        let mut options = match self.settings.options() {
-            Ok(options) => options,
-            Err(error) => return self.failed(error.to_string()),
-        };
-        if self.directory.speaks_sparkplug() {
+        End::Done
+    }
+
+    /// One connection, until it fails or is left.
+    async fn connect(&self, status: &Status) -> Result<(), String> {
+        let mut options = self.settings.options().map_err(|error| error.to_string())?;
+        // Looked at before it is asked who is enrolled, so that whoever comes between is seen as new.
+        let wanted = self.directory.filters();
+        let now_ms = self.ingress.now_ms();
+        let host_since_ms = self.directory.speaks_sparkplug().then_some(now_ms);
+        if let Some(since_ms) = host_since_ms {
             // Nodes that store until a host is there again must learn that it is gone.
-            let gone = sparkplug::state(false, self.ingress.now_ms());
+            let gone = sparkplug::state(false, since_ms);
             let topic = state_topic(sparkplug::HOST);
             options.set_last_will(LastWill::new(topic, gone, QoS::AtLeastOnce, true));
         }
@@ -172,20 +190,9 @@ impl Link {
             open: VecDeque::new(),
             open_bytes: 0,
             held: None,
+            host_since_ms,
         };
-        let end = connection.run(Poller::start(events), status).await;
-        self.stats.connected.store(false, Relaxed);
-        self.stats.holding.store(false, Relaxed);
-        self.stats.open.store(0, Relaxed);
-        match end {
-            Ok(()) => End::Done,
-            Err(why) => self.failed(why),
-        }
-    }
-
-    fn failed(&self, why: String) -> End {
-        self.stats.failed(&why);
-        End::Failed(why)
+        connection.run(Poller::start(events), wanted, status).await
     }
 
     /// Hands a message to the journal, or says why not.
@@ -266,11 +273,15 @@ impl Link {
 }
 
 impl Connection<'_> {
-    async fn run(mut self, mut poller: Poller, status: &Status) -> Result<(), String> {
+    async fn run(
+        mut self,
+        mut poller: Poller,
+        mut wanted: watch::Receiver<Arc<[String]>>,
+        status: &Status,
+    ) -> Result<(), String> {
         let mut beat = interval(Duration::from_millis(BEAT_MS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = self.link.stop.clone();
-        let mut wanted = self.link.directory.filters();
         let mut orders = self.link.orders.lock().await;
         let mut says = self.link.says.lock().await;
         loop {
@@ -284,15 +295,16 @@ impl Connection<'_> {
                 arrival = poller.next(), if takes => self.arrive(arrival)?,
                 () = sleep(retry.unwrap_or_default()), if retry.is_some() => self.retry()?,
                 changed = wanted.changed(), if stands => if changed.is_ok() {
+                    if self.host_since_ms.is_none() && self.link.directory.speaks_sparkplug() {
+                        return self.goodbye(poller).await;
+                    }
                     self.subscribe(&wanted.borrow_and_update().clone())?;
                 },
                 order = orders.recv(), if stands && self.sent.has_room() => if let Some(order) = order {
                     self.command(order)?;
                 },
-                said = says.recv(), if stands => if let Some(Said { topic, payload, retain }) = said {
-                    self.client
-                        .try_publish(topic, QoS::AtMostOnce, retain, payload)
-                        .map_err(|error| format!("cannot publish: {error}"))?;
+                said = says.recv(), if stands && self.sent.has_room() => if let Some(said) = said {
+                    self.say(said)?;
                 },
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     return Err("the broker does not acknowledge what the hub sends".into());
@@ -353,6 +365,22 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// Says what a node hears once, or what is retained of the host. Without a will nothing is said of the host: nobody would take it
+    /// back.
+    fn say(&mut self, Said { topic, payload, retain }: Said) -> Result<(), String> {
+        let qos = if retain { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        if retain && self.host_since_ms.is_none() {
+            return Ok(());
+        }
+        self.client
+            .try_publish(topic, qos, retain, payload)
+            .map_err(|error| format!("cannot publish: {error}"))?;
+        if retain {
+            self.sent.hand_over(Sent::Retained);
+        }
+        Ok(())
+    }
+
     fn answered(&mut self, packet_id: u16, refused: &[usize]) -> Result<(), String> {
         let (link, stats) = (self.link, &self.link.stats);
         let own = format!("{TOPIC_ROOT}+/+");
@@ -375,11 +403,11 @@ impl Connection<'_> {
                     );
                 }
                 if filters.contains(&own) && !stats.connected.swap(true, Relaxed) {
-                    link.ingress.sparkplug.way_is_new();
+                    link.ingress.sparkplug.way_is_new(self.host_since_ms);
                     tracing::info!(broker = link.settings.url(), "connected to the broker");
                 }
             }
-            Some(Sent::GivenUp) | None => {}
+            Some(Sent::GivenUp | Sent::Retained) | None => {}
         }
         Ok(())
     }
@@ -474,11 +502,18 @@ impl Connection<'_> {
         }
     }
 
-    /// Waits for the journal, hands over the last acknowledgements and DISCONNECT, and waits until the broker has them.
+    /// Waits for the journal, hands over the last acknowledgements, that the host is gone, and DISCONNECT, and waits until the
+    /// broker has them.
     async fn goodbye(mut self, mut poller: Poller) -> Result<(), String> {
         while let Some(last) = self.open.back().map(|open| open.after) {
             settles(&self.durable, Some(last)).await;
             self.acknowledge();
+        }
+        if self.host_since_ms.is_some() {
+            // Who says goodbye takes the will along.
+            let gone = sparkplug::state(false, self.link.ingress.now_ms());
+            let topic = state_topic(sparkplug::HOST);
+            let _ = self.client.try_publish(topic, QoS::AtLeastOnce, true, gone);
         }
         let _ = self.client.try_disconnect();
         let over = async { while !matches!(poller.next().await, Arrival::Lost(_)) {} };

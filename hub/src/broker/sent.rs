@@ -31,6 +31,8 @@ pub(super) enum Sent {
     Filters(Vec<String>),
     /// A subscription given up.
     GivenUp,
+    /// What the broker keeps of the Sparkplug host.
+    Retained,
     /// A command.
     Command(Receipt),
 }

@@ -29,11 +29,71 @@ pub enum Command {
     Readers(ReadersArgs),
     /// Let a world of tags run on the wall clock, its readers known to a hub by LLRP or their makers' JSON, until Ctrl-C.
     Tags(TagsArgs),
+    /// Hang a simulated RFID module or barcode scanner on a serial port that is made for it, until Ctrl-C.
+    Serial {
+        #[command(subcommand)]
+        command: SerialCommand,
+    },
     /// Look at scenarios.
     Scenario {
         #[command(subcommand)]
         command: ScenarioCommand,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SerialCommand {
+    /// An RFID module of the R200 family; it makes rounds when it is told to.
+    R200(R200Args),
+    /// A barcode scanner: each line of standard input is scanned, an AIM identifier such as ]C1 in front of it included.
+    Scanner(ScannerArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PortArgs {
+    /// Where the hub opens the port. Nothing may be there yet.
+    #[arg(long, value_name = "PATH")]
+    pub port: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct R200Args {
+    #[command(flatten)]
+    pub port: PortArgs,
+    /// Tags before it.
+    #[arg(long, default_value_t = 12)]
+    pub tags: u32,
+    /// Reads a second.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 50.0)]
+    pub rate: f64,
+    /// Chance of noise before a frame.
+    #[arg(long, value_name = "CHANCE", default_value_t = 0.0)]
+    pub noise: f64,
+    /// Chance that the notice of a tag has a wrong checksum.
+    #[arg(long, value_name = "CHANCE", default_value_t = 0.0)]
+    pub wrong_sum: f64,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ScannerArgs {
+    #[command(flatten)]
+    pub port: PortArgs,
+    /// What ends a code.
+    #[arg(long, value_enum, default_value_t = LineEnd::Crlf)]
+    pub ending: LineEnd,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LineEnd {
+    /// CR.
+    Cr,
+    /// LF.
+    Lf,
+    /// CR and LF.
+    Crlf,
 }
 
 #[derive(Debug, Subcommand)]

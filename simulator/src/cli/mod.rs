@@ -6,6 +6,7 @@ mod play;
 mod readers;
 mod rfid;
 mod screen;
+mod serial;
 mod tags;
 
 use anyhow::{Context, Result};
@@ -25,6 +26,7 @@ pub fn carry_out(args: Args) -> Result<bool> {
         Command::Rfid(a) => rfid::rfid(&a),
         Command::Readers(a) => readers::readers(&a),
         Command::Tags(a) => tags::tags(&a),
+        Command::Serial { command } => serial::serial(&command),
         Command::Scenario { command } => scenario(&command),
     }
 }
