@@ -1,29 +1,26 @@
-//! The buses of the hub: which run, and a reconciler that makes them be what PostgreSQL says.
-//!
-//! Bus actors live on an arbiter of their own. A bus whose address, units or profiles changed is ended and started anew; the
-//! others do not notice. A device appears on its bus once its profile is in the facility's journal, like any device.
+//! The buses of the hub, as PostgreSQL says. A device appears on its bus once its profile is in the facility's journal, like
+//! any device.
 //!
 //! A serial line of a reader or scanner is a bus with one unit. What the operators of scanners are doing is kept here while the
 //! hub runs, and in PostgreSQL over a restart.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use actix_rt::{Arbiter, ArbiterHandle};
 use actors::{
     bus::{self, BusAddress, BusSpec, Delivered, Handle, Sink, UnitSpec},
-    guardian::{Policy, Status},
+    guardian::Policy,
     ports::rng::Rng,
     reader::ReaderAddress,
     serial::{self, Session, Sessions},
 };
 use device_profiles::{DeviceId, codec::scanner::Context, profile::Codec};
-use tokio::sync::oneshot;
 
 use crate::{
     directory::{Device, Directory},
+    fleet::{Fleet, Member, Running, Wanted},
     ingress::HubIngress,
     store::{PgStore, fault::Fault},
 };
@@ -31,15 +28,16 @@ use crate::{
 /// Buses of a hub.
 pub const BUSES_MAX: i64 = 2_000;
 
-/// A bus that runs.
-#[derive(Clone)]
-pub struct Running {
-    /// Its facility.
-    pub facility: String,
-    /// Its handle.
-    pub handle: Handle,
-    /// Its actor.
-    pub status: Arc<Status>,
+impl Member for Handle {
+    type Spec = BusSpec;
+
+    fn spec(&self) -> &BusSpec {
+        &self.spec
+    }
+
+    fn is_up(&self) -> bool {
+        self.health.up.load(Relaxed)
+    }
 }
 
 /// The buses.
@@ -47,8 +45,8 @@ pub struct Buses {
     directory: Arc<Directory>,
     ingress: Arc<HubIngress>,
     rng: Arc<dyn Rng>,
-    arbiter: ArbiterHandle,
-    running: RwLock<BTreeMap<String, Running>>,
+    /// Those that run.
+    pub running: Fleet<Handle>,
     /// What the operators of scanners are doing.
     pub sessions: Sessions,
 }
@@ -70,48 +68,20 @@ impl Sink for Frames {
 }
 
 impl Buses {
-    /// No bus yet. The thread of the buses ends with the process.
+    /// No bus yet.
     pub fn new(directory: Arc<Directory>, ingress: Arc<HubIngress>, rng: Arc<dyn Rng>) -> Self {
-        let arbiter = Arbiter::new().handle();
-        let sessions = Sessions::default();
-        Self { directory, ingress, rng, arbiter, running: RwLock::default(), sessions }
-    }
-
-    /// Every bus that runs, by id.
-    pub fn all(&self) -> Vec<(String, Running)> {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
-        running.iter().map(|(id, bus)| (id.clone(), bus.clone())).collect()
-    }
-
-    /// A bus that runs.
-    pub fn get(&self, id: &str) -> Option<Running> {
-        self.running.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        let (running, sessions) = (Fleet::default(), Sessions::default());
+        Self { directory, ingress, rng, running, sessions }
     }
 
     /// The bus a device is on, and its index there.
-    pub fn of_device(&self, device: &str) -> Option<(Running, usize)> {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
-        running.values().find_map(|bus| {
-            let index = bus.handle.spec.units.iter().position(|u| u.device.as_str() == device)?;
-            Some((bus.clone(), index))
-        })
-    }
-
-    /// How many are connected, and how many there are.
-    pub fn up(&self) -> (usize, usize) {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
-        let up = running.values().filter(|bus| bus.handle.health.up.load(Relaxed)).count();
-        (up, running.len())
-    }
-
-    /// Ends every bus.
-    pub fn stop(&self) {
-        self.running.write().unwrap_or_else(PoisonError::into_inner).clear();
+    pub fn of_device(&self, device: &str) -> Option<(Running<Handle>, usize)> {
+        self.running.find(|bus| bus.spec.units.iter().position(|u| u.device.as_str() == device))
     }
 
     /// Makes the running buses those of the database.
     pub async fn reconcile(&self, store: &PgStore) -> Result<(), Fault> {
-        let mut wanted: BTreeMap<String, (String, BusSpec)> = BTreeMap::new();
+        let mut wanted: Wanted<Handle> = BTreeMap::new();
         for row in store.list_buses(None, None, None, BUSES_MAX).await? {
             if ReaderAddress::is_one(&row.address) {
                 continue;
@@ -140,38 +110,26 @@ impl Buses {
                 profile: Arc::clone(&device.profile),
             });
         }
-        let stale: Vec<String> = {
-            let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
-            running.retain(|id, bus| {
-                wanted.get(id).is_some_and(|(_, spec)| *spec == *bus.handle.spec)
-            });
-            wanted.keys().filter(|id| !running.contains_key(*id)).cloned().collect()
-        };
-        for id in stale {
-            let Some((facility, spec)) = wanted.remove(&id) else { continue };
+        let starter = |spec: BusSpec| {
             let sink = Frames {
                 directory: Arc::clone(&self.directory),
                 ingress: Arc::clone(&self.ingress),
             };
-            let rng = Arc::clone(&self.rng);
+            let (rng, sessions) = (Arc::clone(&self.rng), self.sessions.clone());
             let policy = Policy { restarts_max: u32::MAX, ..Policy::default() };
-            let (tell, told) = oneshot::channel();
-            let sessions = self.sessions.clone();
-            self.arbiter.spawn_fn(move || {
-                let started = match &spec.address {
+            move || {
+                let (handle, status) = match &spec.address {
                     BusAddress::Line(..) => serial::start(spec, sink, sessions, policy, rng),
                     BusAddress::Tcp(_) | BusAddress::RtuOverTcp(..) | BusAddress::Rtu(..) => {
                         bus::start(spec, sink, policy, rng)
                     }
                 };
-                let _ = tell.send(started);
-            });
-            // The arbiter ends with the process only.
-            let Ok((handle, status)) = told.await else { return Ok(()) };
-            tracing::info!(bus = id, address = %handle.spec.address, units = handle.spec.units.len(), "bus started");
-            let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
-            running.insert(id, Running { facility, handle, status });
-        }
+                let spec = &handle.spec;
+                tracing::info!(bus = spec.id, address = %spec.address, units = spec.units.len(), "bus started");
+                (handle, status)
+            }
+        };
+        self.running.follow(wanted, starter).await;
         Ok(())
     }
 

@@ -18,6 +18,7 @@ pub mod directory;
 pub mod downlink;
 pub mod elsewhere;
 pub mod feed;
+pub mod fleet;
 pub mod foreign;
 pub mod ingress;
 pub mod mqtt;

@@ -102,12 +102,12 @@ impl Watch {
                 "agrees with the hub's time".into()
             },
         );
-        let (up, all) = desk.buses.up();
+        let (up, all) = desk.buses.running.up();
         if all > 0 {
             // A bus that is away is a device's trouble and not the hub's: readings of all others go on.
             add("buses", true, format!("{up} of {all} connected"));
         }
-        let (up, all) = desk.readers.up();
+        let (up, all) = desk.readers.running.up();
         if all > 0 {
             add("readers", true, format!("{up} of {all} connected"));
         }
@@ -491,7 +491,7 @@ impl Watch {
 
 /// What the buses and the units on them are like.
 fn bus_metrics(desk: &Desk, out: &mut Text) {
-    for (id, bus) in desk.buses.all() {
+    for (id, bus) in desk.buses.running.all() {
         let label = [("bus", id.as_str())];
         let h = &bus.handle.health;
         out.gauge(

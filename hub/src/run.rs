@@ -292,8 +292,8 @@ impl Hub {
             listener.drain().await;
         }
         self.stopper.stop().await;
-        self.desk.buses.stop();
-        self.desk.readers.stop();
+        self.desk.buses.running.stop();
+        self.desk.readers.running.stop();
         self.journal.close();
         let joined = tokio::task::spawn_blocking(move || self.threads.join()).await;
         if joined.is_err() {

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use actors::{
-    bus::{Ask, AskError, Asked, BusAddress},
+    bus::{Ask, AskError, Asked, BusAddress, Handle},
     reader::ReaderAddress,
 };
 use device_profiles::FacilityId;
@@ -17,8 +17,8 @@ use super::{
     request::{Json, Page, Paging, Query, id},
 };
 use crate::{
-    buses::Running,
     directory,
+    fleet::Running,
     readers::READER_UNIT,
     store::buses::{Bus, Place, Placed},
 };
@@ -112,7 +112,7 @@ fn state(api: &Api, bus: Bus) -> BusState {
     if ReaderAddress::is_one(&bus.address) {
         return reader(api, bus);
     }
-    let running = api.desk.buses.get(&bus.id);
+    let running = api.desk.buses.running.get(&bus.id);
     let Some(running) = running else {
         let last_error = "it is not running yet".to_owned();
         return BusState {
@@ -161,7 +161,7 @@ fn state(api: &Api, bus: Bus) -> BusState {
 }
 
 fn reader(api: &Api, bus: Bus) -> BusState {
-    let running = api.desk.readers.get(&bus.id);
+    let running = api.desk.readers.running.get(&bus.id);
     let health = running.as_ref().map(|running| &running.handle.health);
     BusState {
         bus,
@@ -355,7 +355,7 @@ pub(super) async fn carry_out(api: &Api, device: &str, name: String) -> Answer {
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn on_bus(api: &Api, device: &str) -> Result<(Running, usize), Problem> {
+fn on_bus(api: &Api, device: &str) -> Result<(Running<Handle>, usize), Problem> {
     api.desk.buses.of_device(device).ok_or_else(|| {
         if api.desk.directory.device(device).is_none() {
             return Problem::not_found("device", device);

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use actors::reader::Handle;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::readers::Running;
+use crate::fleet::Running;
 
 /// What an RFID reader is like.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,7 +62,7 @@ pub struct AboutReader {
 
 impl ReaderState {
     /// Of a reader that runs.
-    pub(super) fn of(running: &Running) -> Self {
+    pub(super) fn of(running: &Running<Handle>) -> Self {
         let h = &running.handle.health;
         let heard = h.heard_us.load(Relaxed);
         let ago_us = h.lived_us.load(Relaxed).saturating_sub(heard);

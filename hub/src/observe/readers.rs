@@ -7,7 +7,7 @@ use crate::desk::Desk;
 
 /// What the readers are like.
 pub(super) fn metrics(desk: &Desk, out: &mut Text) {
-    for (id, reader) in desk.readers.all() {
+    for (id, reader) in desk.readers.running.all() {
         let label = [("bus", id.as_str()), ("device", reader.handle.spec.device.as_str())];
         let h = &reader.handle.health;
         let up = f64::from(u8::from(h.up.load(Relaxed)));
