@@ -20,6 +20,7 @@
 )]
 
 mod api;
+mod aside;
 mod brokers;
 mod device;
 mod hub;

@@ -4,73 +4,45 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{MutexGuard, mpsc},
-    thread::JoinHandle,
+    sync::MutexGuard,
 };
 
 use device_profiles::llrp::{TagReads, frame_length};
 use serde_json::{Value, json};
 use simulator::llrp::{Config, Device, Served, Source, serve};
-use tokio::sync::oneshot;
 
-use crate::{Hub, Log, journal, wait::WAIT_MAX, wait::until};
+use crate::{Hub, Log, aside::Aside, journal, wait::WAIT_MAX, wait::until};
 
-/// A simulated reader on a thread of its own.
+/// A simulated reader.
 pub struct SimReader {
-    served: Option<Served>,
     /// Where it listens.
     pub address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    // Dropped before its thread ends.
+    served: Served,
+    _aside: Aside,
 }
 
 impl SimReader {
     /// Serves a reader.
     pub fn serve(config: Config, source: Source) -> Self {
-        let (tell, told) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            runtime.enable_all().build().unwrap().block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                tell.send(serve(listener, config, source).unwrap()).unwrap();
-                let _ = stopped.await;
-            });
-        });
-        let served: Served = told.recv().unwrap();
-        Self {
-            address: served.address,
-            served: Some(served),
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-
-    fn served(&self) -> &Served {
-        self.served.as_ref().unwrap()
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (served, aside) = Aside::start(move || serve(listener, config, source).unwrap());
+        Self { address: served.address, served, _aside: aside }
     }
 
     /// The reader, to be looked at or spoiled.
     pub fn device(&self) -> MutexGuard<'_, Device> {
-        self.served().device()
+        self.served.device()
     }
 
     /// Drops its client.
     pub fn cut(&self) {
-        self.served().cut();
+        self.served.cut();
     }
 
     /// Its address as a bus has it.
     pub fn url(&self) -> String {
         format!("llrp://{}", self.address)
-    }
-}
-
-impl Drop for SimReader {
-    fn drop(&mut self) {
-        drop(self.served.take());
-        drop(self.stop.take());
-        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
