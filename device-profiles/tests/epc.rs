@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test may panic")]
 
 use device_profiles::epc::{
-    Digits, Epc, EpcError, Form, Identity, Tag, check_digit, checked, identify,
+    Digits, Epc, EpcError, Form, Identity, Written, check_digit, checked, identify,
 };
 use proptest::prelude::*;
 
@@ -66,17 +66,17 @@ fn known_tags_read_and_write_in_every_way() {
         assert_eq!(tag.epc.element_string(), elements, "{memory}");
         assert_eq!(tag.epc.key(), key, "{memory}");
         assert_eq!(Epc::parse_uri(uri).as_ref(), Ok(&tag.epc), "{memory}");
-        assert_eq!(Tag::parse_uri(&tag.uri()).as_ref(), Ok(&tag), "{}", tag.uri());
+        assert_eq!(Written::parse_uri(&tag.uri()).as_ref(), Ok(&tag), "{}", tag.uri());
         assert_eq!(hex(&tag.encode().unwrap()), memory);
     }
 }
 
 #[test]
 fn tags_are_named_as_the_standard_names_them() {
-    let tag = Tag::decode(&bytes("3074257BF7194E4000001A85")).unwrap();
+    let tag = Written::decode(&bytes("3074257BF7194E4000001A85")).unwrap();
     assert_eq!(tag.uri(), "urn:epc:tag:sgtin-96:3.0614141.812345.6789");
     assert_eq!(tag.epc.digital_link(), "https://id.gs1.org/01/80614141123458/21/6789");
-    let tag = Tag::decode(&bytes(TAGS[1].2)).unwrap();
+    let tag = Written::decode(&bytes(TAGS[1].2)).unwrap();
     assert_eq!(tag.epc.digital_link(), "https://id.gs1.org/01/70614141123451/21/32a%2Fb");
     assert_eq!(Form::holding(&tag.epc), Form::Sgtin198);
 }
@@ -120,7 +120,7 @@ fn what_is_no_epc_is_kept_with_its_reason() {
 
 #[test]
 fn what_cannot_be_written_is_refused_by_field() {
-    let tag = |uri: &str| Tag::parse_uri(uri).and_then(|tag| tag.encode());
+    let tag = |uri: &str| Written::parse_uri(uri).and_then(|tag| tag.encode());
     for (uri, why) in [
         ("urn:epc:tag:sgtin-96:3.0614141.812345.0123", "leading zeros"),
         ("urn:epc:tag:sgtin-96:3.0614141.812345.274877906944", "does not fit its 38 bits"),
@@ -147,7 +147,7 @@ fn what_cannot_be_written_is_refused_by_field() {
         assert!(told.contains(why), "{uri}: {told}");
     }
     let epc = Epc::parse_uri("urn:epc:id:sscc:0614141.1234567890").unwrap();
-    let wrong = Tag { epc, filter: 0, form: Form::Sgtin96 };
+    let wrong = Written { epc, filter: 0, form: Form::Sgtin96 };
     assert_eq!(wrong.encode(), Err(EpcError::Form(Form::Sgtin96)));
 }
 
@@ -225,11 +225,11 @@ fn epc() -> impl Strategy<Value = Epc> {
 proptest! {
     #[test]
     fn what_is_written_reads_back_the_same(epc in epc(), filter in 0_u8..8) {
-        let tag = Tag { form: Form::holding(&epc), epc, filter };
+        let tag = Written { form: Form::holding(&epc), epc, filter };
         let memory = tag.encode().unwrap();
         prop_assert_eq!(memory.len() % 2, 0);
-        prop_assert_eq!(Tag::decode(&memory), Ok(tag.clone()));
-        prop_assert_eq!(Tag::parse_uri(&tag.uri()), Ok(tag.clone()));
+        prop_assert_eq!(Written::decode(&memory), Ok(tag.clone()));
+        prop_assert_eq!(Written::parse_uri(&tag.uri()), Ok(tag.clone()));
         prop_assert_eq!(Epc::parse_uri(&tag.epc.uri()), Ok(tag.epc));
     }
 
@@ -251,7 +251,7 @@ proptest! {
     #[test]
     fn any_text_is_a_uri_or_none(text in ".{0,60}", scheme in "(sgtin|sscc|sgln|grai|giai)") {
         let _ = Epc::parse_uri(&text);
-        let _ = Tag::parse_uri(&text);
+        let _ = Written::parse_uri(&text);
         if let Ok(epc) = Epc::parse_uri(&format!("urn:epc:id:{scheme}:{text}")) {
             prop_assert_eq!(epc.uri(), format!("urn:epc:id:{scheme}:{text}"));
         }

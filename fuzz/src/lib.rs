@@ -101,7 +101,7 @@ fn epc(raw: &[u8]) -> u64 {
         Identity::Epc(tag) => {
             let written = tag.encode();
             assert!(written.is_ok_and(|bytes| epc::identify(&bytes) == identity), "{tag:?}");
-            assert_eq!(epc::Tag::parse_uri(&tag.uri()).as_ref(), Ok(tag), "{}", tag.uri());
+            assert_eq!(epc::Written::parse_uri(&tag.uri()).as_ref(), Ok(tag), "{}", tag.uri());
             // A pure identity says less than a tag: its form is not in it.
             let pure = Epc::parse_uri(&tag.epc.uri());
             assert_eq!(pure.as_ref(), Ok(&tag.epc), "{}", tag.epc.uri());
@@ -113,7 +113,7 @@ fn epc(raw: &[u8]) -> u64 {
         assert_eq!(tag.to_string().parse::<Tag>(), Ok(tag), "a tag is its digits");
     }
     let text = String::from_utf8_lossy(raw);
-    let named = epc::Tag::parse_uri(&text)
+    let named = epc::Written::parse_uri(&text)
         .map_or_else(|e| mark(std::mem::discriminant(&e)), |t| mark(t.form));
     let pure = Epc::parse_uri(&text)
         .map_or_else(|e| mark(std::mem::discriminant(&e)), |e| mark(std::mem::discriminant(&e)));

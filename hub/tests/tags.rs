@@ -10,7 +10,7 @@ use api_support::{PATIENCE, Running};
 use bytes::Bytes;
 use device_profiles::{
     DeviceId, FacilityId, ProfileHash, Tag,
-    epc::{Epc, Form, Tag as Written},
+    epc::{Epc, Form, Written},
     llrp::{Message, Parameter, Value as Field, message},
     shipped::shipped,
 };

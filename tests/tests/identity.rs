@@ -14,7 +14,7 @@ use std::{
 };
 
 use device_profiles::{
-    epc::{Epc, Form, Identity, Tag, check_digit, identify},
+    epc::{Epc, Form, Identity, Written, check_digit, identify},
     gs1::{Barcode, Element, element_string, human},
 };
 use serde_json::{Value, json};
@@ -109,7 +109,8 @@ fn epcpy_reads_every_tag_we_write_as_we_do() {
         };
         let epc = Epc::parse_uri(&format!("urn:epc:id:{uri}")).unwrap();
         let filter = u8::try_from(dice.below(8)).unwrap();
-        let memory = Tag { form: Form::holding(&epc), filter, epc: epc.clone() }.encode().unwrap();
+        let memory =
+            Written { form: Form::holding(&epc), filter, epc: epc.clone() }.encode().unwrap();
         let told = oracle.asks(&json!({ "hex": hex(&memory) }));
         let ours = json!({ "pure": epc.uri(), "elements": epc.element_string(), "key": epc.key() });
         assert_eq!(told, ours, "{}", hex(&memory));

@@ -16,7 +16,7 @@ use std::{
 
 use device_profiles::{
     Tag,
-    epc::{Epc, Form, Tag as Written},
+    epc::{Epc, Form, Written},
 };
 use serde_json::{Value, json};
 use simulator::{

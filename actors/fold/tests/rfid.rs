@@ -18,7 +18,7 @@ use common::{Pen, slot};
 use device_profiles::{
     DeviceId, FacilityId, Milligrams, Profile, ProfileHash, ShelfId, Sku, SlotId, Tag, Units,
     ZoneId,
-    epc::{Epc, Form, Tag as Written},
+    epc::{Epc, Form, Written},
     llrp::{Message, Parameter, Value, message},
     shipped::shipped,
 };

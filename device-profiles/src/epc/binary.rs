@@ -1,7 +1,7 @@
 //! The bits of a tag: header, filter, partition, company prefix, and what the scheme has after it.
 
 use super::{
-    Digits, Epc, EpcError, Form, Tag,
+    Digits, Epc, EpcError, Form, Written,
     bits::{BitReader, BitWriter},
     digits::is_gs1,
     scheme::Partition,
@@ -10,7 +10,7 @@ use super::{
 /// Characters of a serial that is a text.
 const SERIAL_CHARS_MAX: usize = 20;
 
-impl Tag {
+impl Written {
     /// Reads EPC memory. After the EPC only zeros may follow, up to the end of a word.
     pub fn decode(bytes: &[u8]) -> Result<Self, EpcError> {
         let mut bits = BitReader::new(bytes);

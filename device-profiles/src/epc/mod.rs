@@ -2,7 +2,7 @@
 //! that TDS 2 calls without `+`).
 //!
 //! ```text
-//!  bytes ◄─► Tag { epc, filter, form } ◄─► urn:epc:tag:sgtin-96:3.0614141.812345.6789
+//!  bytes ◄─► Written { epc, filter, form } ◄─► urn:epc:tag:sgtin-96:3.0614141.812345.6789
 //!                   │
 //!                   ├─► urn:epc:id:sgtin:0614141.812345.6789      (uri.rs)
 //!                   └─► (01)80614141123458(21)6789, GTIN-14, Digital Link   (key.rs)
@@ -176,7 +176,7 @@ pub enum Epc {
 
 /// An identity as a tag holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Tag {
+pub struct Written {
     /// Who it is.
     pub epc: Epc,
     /// What it is fixed to: 0 all others, 1 point-of-sale item, 2 full case, 4 inner pack, 6 unit load, 7 component.
@@ -189,7 +189,7 @@ pub struct Tag {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// An EPC.
-    Epc(Tag),
+    Epc(Written),
     /// Something else, kept as it is.
     Raw {
         /// The bytes, upper-case hexadecimal.
@@ -211,7 +211,7 @@ impl fmt::Display for Identity {
 
 /// Reads a tag's EPC memory, without its CRC and PC words. Any bytes.
 pub fn identify(bytes: &[u8]) -> Identity {
-    match Tag::decode(bytes) {
+    match Written::decode(bytes) {
         Ok(tag) => Identity::Epc(tag),
         Err(why) => {
             let hex = bytes.iter().map(|byte| format!("{byte:02X}")).collect();

@@ -1,6 +1,6 @@
 //! EPCs as URIs: pure identities (`urn:epc:id:…`) and tags (`urn:epc:tag:…`), by TDS 6 and 12.
 
-use super::{Digits, Epc, EpcError, Form, Tag, digits::is_gs1};
+use super::{Digits, Epc, EpcError, Form, Written, digits::is_gs1};
 
 const PURE: &str = "urn:epc:id:";
 const TAG: &str = "urn:epc:tag:";
@@ -131,13 +131,13 @@ impl Epc {
     }
 }
 
-impl Tag {
+impl Written {
     /// The tag URI, such as `urn:epc:tag:sgtin-96:3.0614141.812345.6789`.
     pub fn uri(&self) -> String {
         format!("{TAG}{}:{}.{}", self.form, self.filter, self.epc.fields())
     }
 
-    /// Reads a tag URI. That the form holds the EPC, [`Tag::encode`] tells.
+    /// Reads a tag URI. That the form holds the EPC, [`Written::encode`] tells.
     pub fn parse_uri(uri: &str) -> Result<Self, EpcError> {
         let no = || EpcError::Uri(uri.to_owned());
         let (form, rest) =

@@ -6,7 +6,7 @@
 
 use device_profiles::{
     Tag,
-    epc::{Digits, Epc, Form, Identity, Tag as Written, identify},
+    epc::{Digits, Epc, Form, Identity, Written, identify},
     gs1::parse_link,
 };
 use serde::Serialize;

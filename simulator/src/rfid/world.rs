@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use device_profiles::{
     Tag, TagError,
-    epc::{Epc, EpcError, Form, Tag as EpcTag, check_digit},
+    epc::{Epc, EpcError, Form, Written, check_digit},
 };
 
 use super::journey;
@@ -192,7 +192,7 @@ fn tagged(sku: usize, serial: u64) -> Result<(String, String, Tag), WorldError> 
     let digits = format!("0{COMPANY}{sku:05}");
     let gtin = format!("{digits}{}", check_digit(&digits));
     let epc = Epc::sgtin(&gtin, COMPANY.len() as u8, &(serial + 1).to_string())?;
-    let bytes = EpcTag { epc, filter: 1, form: Form::Sgtin96 }.encode()?;
+    let bytes = Written { epc, filter: 1, form: Form::Sgtin96 }.encode()?;
     Ok((gtin, format!("SKU-{sku:05}"), Tag::of_bytes(&bytes)?))
 }
 
@@ -205,7 +205,7 @@ mod tests {
     fn tags_are_sgtins_of_their_gtins_to_the_last() {
         for (sku, serial) in [(0, 0), (7, 11), (SKUS_MAX - 1, TAGS_MAX as u64 - 1)] {
             let (gtin, _, tag) = tagged(sku, serial).unwrap();
-            let read = EpcTag::decode(tag.bytes()).unwrap();
+            let read = Written::decode(tag.bytes()).unwrap();
             assert_eq!(read.form, Form::Sgtin96);
             assert_eq!(read.epc.key(), gtin);
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use device_profiles::{
     DeviceId, FacilityId, Sku, SlotId, Tag, TagRead, Units, ZoneId,
-    epc::{Epc, Tag as Written},
+    epc::{Epc, Written},
 };
 
 use super::{Change, Heard, How, Key, Personality, Status, TooMany, Turn, Whereabouts};

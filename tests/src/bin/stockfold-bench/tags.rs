@@ -46,7 +46,7 @@ fn gtin(sku: u32) -> String {
 /// What the memory of a tag holds: an item of a SKU.
 fn memory(tag: u32) -> anyhow::Result<Vec<u8>> {
     let epc = epc::Epc::sgtin(&gtin(tag % SKUS), 7, &tag.to_string())?;
-    Ok(epc::Tag { epc, filter: 1, form: epc::Form::Sgtin96 }.encode()?)
+    Ok(epc::Written { epc, filter: 1, form: epc::Form::Sgtin96 }.encode()?)
 }
 
 fn report(first: u32, tags: &[Vec<u8>], at_us: i64) -> anyhow::Result<Vec<u8>> {
