@@ -127,7 +127,7 @@ fn tag(told: &Told<'_>) -> Vec<String> {
     }];
     let sure = told.probability * 100.0;
     lines.push(match (told.change, told.how) {
-        ("departed", Some("silence")) => {
+        ("departed", Some("silence" | "exit")) => {
             format!("That it is there no more has a probability of {sure:.1} %.")
         }
         ("departed", _) => format!("It had been there with a probability of {sure:.1} %."),
@@ -151,7 +151,7 @@ fn departed(told: &Told<'_>) -> String {
             "its reader listened and heard it no more, for longer than one that is there is silent"
                 .to_owned()
         }
-        Some("exit") => "it was heard at the door's outer side last, and inside no more".to_owned(),
+        Some("exit") => "it went through the door, by how it was heard outside and inside, and then inside no more".to_owned(),
         Some("sale") => "it passed the point of sale and fell silent".to_owned(),
         Some("elsewhere") => {
             format!("facility {} has it now", told.elsewhere.unwrap_or("?"))

@@ -47,7 +47,7 @@ pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let hub = start(&config).await?;
         let mqtt = hub.mqtt.context("the demo has its own MQTT endpoint")?;
         greet(&hub, &dir);
-        println!("\nA simulated shop moves goods now, and a store with RFID readers beside it. Ctrl-C stops everything.\n");
+        println!("\nA simulated shop (Corner Market) moves goods now, and beside it one with RFID readers (RFID store). Both have faults on purpose:\nscales that answer with an exception, connections that break, readings that repeat. Ctrl-C stops everything.\n");
         let mut tags = Command::new(&simulator)
             .args(["tags", "--hub", &format!("http://{}", hub.http)])
             .arg("--token-file")
@@ -112,6 +112,9 @@ fn clear(dir: &Path) -> anyhow::Result<()> {
         );
         // A database that an earlier, killed demo left running must not keep writing into what we remove.
         drop(hub::data_dir::DataDir::lock(dir)?);
+        if mark.exists() {
+            println!("removing what an earlier demo left in {} (--keep keeps it)", dir.display());
+        }
         hub::store::PrivateServer::stop_left_behind(dir);
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot clear {}", dir.display()))?;
     }

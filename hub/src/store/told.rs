@@ -1,6 +1,8 @@
 //! What the fold decided, as the API and the feed tell it: rows of the outbox read back, and committed batches told alike.
 
-use fold::{Event, HubTime, Level, Movement, MovementId, Position, Principal};
+use fold::{
+    Event, EventKind, How, HubTime, Level, Movement, MovementId, Position, Principal, Whereabouts,
+};
 use serde::Serialize;
 use sqlx::{FromRow, Row, postgres::PgRow};
 use utoipa::ToSchema;
@@ -167,6 +169,35 @@ pub struct EventTold {
     pub slot: Option<String>,
     /// Which SKU.
     pub sku: Option<String>,
+    /// Which tag, and where it went, when it is an event of a tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<TagWent>,
+}
+
+/// Where a tag went.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct TagWent {
+    /// Its memory, upper-case hexadecimal.
+    pub tag: String,
+    /// The zone it was in.
+    pub from: Option<String>,
+    /// The zone it is in.
+    pub to: Option<String>,
+    /// How it departed, when it did.
+    pub how: Option<&'static str>,
+}
+
+impl TagWent {
+    fn of(kind: &EventKind) -> Option<Self> {
+        let EventKind::Tag(told) = kind else { return None };
+        let zone = |at: &Option<Whereabouts>| at.as_ref().map(|at| at.zone.to_string());
+        Some(Self {
+            tag: told.tag.to_string(),
+            from: zone(&told.from),
+            to: zone(&told.to),
+            how: told.how.map(How::as_str),
+        })
+    }
 }
 
 impl EventTold {
@@ -180,6 +211,7 @@ impl EventTold {
             device: event.device.as_ref().map(ToString::to_string),
             slot: event.slot.as_ref().map(ToString::to_string),
             sku: event.sku.as_ref().map(ToString::to_string),
+            tag: TagWent::of(&event.kind),
         }
     }
 }

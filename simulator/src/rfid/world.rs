@@ -12,12 +12,15 @@ use device_profiles::{
 };
 
 use super::journey;
-use super::scenario::{Carrier, Personality, PositionSpec, Scenario, Side, ZoneSpec};
+use super::scenario::{Carrier, Personality, PositionSpec, Scenario, Side, TAGS_MAX, ZoneSpec};
 use super::truth::{Spot, Truth};
 use crate::random::Stream;
 
 /// GS1 company prefix of every SKU here: the one of the standards' examples.
 const COMPANY: &str = "0614141";
+
+/// Seeds whose tags have serial numbers of their own, so that worlds beside each other do not share tags.
+const SEEDS: u64 = 100_000;
 
 /// A zone.
 #[derive(Debug, Clone)]
@@ -145,6 +148,12 @@ impl Site {
         self.zones.iter().position(|zone| zone.name == name)
     }
 
+    /// The zone in which a slot is.
+    #[must_use]
+    pub fn zone_of_slot(&self, slot: &str) -> Option<usize> {
+        self.places.iter().find(|place| place.slot.as_deref() == Some(slot)).map(|place| place.zone)
+    }
+
     /// The zone that a spot is in.
     #[must_use]
     pub fn zone_of(&self, spot: Spot) -> Option<usize> {
@@ -172,7 +181,8 @@ impl World {
                 let mut draw = Stream::new(scenario.seed, "journey", index);
                 let journey = journey::of(spec, &site, &mut draw, end_us);
                 for nth in first..spec.tags.min(first + spec.batch) {
-                    let (gtin, sku, tag) = tagged(skus + nth % spec.skus, items.len() as u64)?;
+                    let serial = scenario.seed % SEEDS * TAGS_MAX as u64 + items.len() as u64;
+                    let (gtin, sku, tag) = tagged(skus + nth % spec.skus, serial)?;
                     let carrier = spec.carrier;
                     items.push(Item { tag, gtin, sku, group, batch: batches, carrier });
                     journeys.push(journey::unloaded(&journey, &site, spec.unload_s, &mut draw));
@@ -199,11 +209,11 @@ fn tagged(sku: usize, serial: u64) -> Result<(String, String, Tag), WorldError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rfid::scenario::{SKUS_MAX, TAGS_MAX};
+    use crate::rfid::scenario::SKUS_MAX;
 
     #[test]
     fn tags_are_sgtins_of_their_gtins_to_the_last() {
-        for (sku, serial) in [(0, 0), (7, 11), (SKUS_MAX - 1, TAGS_MAX as u64 - 1)] {
+        for (sku, serial) in [(0, 0), (7, 11), (SKUS_MAX - 1, SEEDS * TAGS_MAX as u64 - 1)] {
             let (gtin, _, tag) = tagged(sku, serial).unwrap();
             let read = Written::decode(tag.bytes()).unwrap();
             assert_eq!(read.form, Form::Sgtin96);

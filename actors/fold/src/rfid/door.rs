@@ -101,6 +101,12 @@ impl Rfid {
         outside.max_by(|a, b| a.odds.total_cmp(&b.odds)).filter(|hear| hear.odds > 1.0)
     }
 
+    /// How likely a tag is outside, by its reads.
+    pub(super) fn outside_probability(&self, tag: &TagState) -> f64 {
+        let odds = self.outside(tag).map_or(0.0, |outside| f64::from(outside.odds));
+        odds / (odds + 1.0)
+    }
+
     /// When a tag that is heard no more inside has passed a door; `None` when its reads are not enough, or its place is deaf.
     pub(super) fn crossed_at(&self, tag: &TagState, now: HubTime) -> Option<HubTime> {
         let outside = self.outside(tag)?;

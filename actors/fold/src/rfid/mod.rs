@@ -421,14 +421,18 @@ impl Rfid {
 
     /// A present tag is gone.
     pub fn depart(&mut self, key: &Key, how: How, now: HubTime) -> Option<Change> {
-        let from = self.whereabouts(self.tags.get(key)?.place);
+        let tag = self.tags.get(key)?;
+        let (from, outside) = (self.whereabouts(tag.place), self.outside_probability(tag));
         let tag = self.tags.get_mut(key)?;
         if tag.status != Status::Present {
             return None;
         }
+        let gone = 1.0 - tag.track.presence.probability();
         let probability = match how {
-            How::Silence => 1.0 - tag.track.presence.probability(),
-            How::Exit | How::Sale | How::Elsewhere | How::Declared => {
+            How::Silence => gone,
+            How::Exit => gone.max(outside),
+            // That it was there to be sold, or to be elsewhere.
+            How::Sale | How::Elsewhere | How::Declared => {
                 tag.tracks().map(|track| track.presence.probability()).fold(0.5, f64::max)
             }
         };
