@@ -7,6 +7,9 @@
     reason = "a test may panic and print"
 )]
 
+#[path = "flow/live.rs"]
+mod live;
+
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -18,6 +21,7 @@ use device_profiles::{
     Tag,
     epc::{Epc, Form, Written},
 };
+use live::Live;
 use serde_json::{Value, json};
 use simulator::{
     clock::WallClock,
@@ -88,6 +92,8 @@ fn tags_of_an_impinj_reader_are_units_of_their_slot() {
     let (status, text) = format.greeting(&login.device).unwrap();
     assert_eq!(device.publish(&status, text), Ok(0));
     let (topic, now_us) = (format.topic(&login.device), WallClock::start().unix_us());
+    let token = std::fs::read_to_string(hub.data_dir().join("admin-token")).unwrap();
+    let mut live = Live::open(hub.http(), "/api/v1/live?facility=impinj", token.trim());
     const ROUNDS: i64 = 20;
     for round in 0..ROUNDS {
         let at_us = now_us - (ROUNDS - round) * STEP_US;
@@ -101,6 +107,16 @@ fn tags_of_an_impinj_reader_are_units_of_their_slot() {
         movements.iter().all(|m| m["sku"] == "impinj-pen" && m["slot"] == "slot-0"),
         "{movements:#?}"
     );
+    // The feed names the tags that came, and where to.
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        let message = live.message();
+        let events = message["events"].as_array().cloned().unwrap_or_default();
+        came.extend(events.into_iter().filter(|event| event["kind"] == "arrived"));
+    }
+    let wanted =
+        json!({ "tag": pen(IMPINJ, 1).to_string(), "from": null, "to": "floor", "how": null });
+    assert!(came.iter().any(|event| event["tag"] == wanted), "{came:#?}");
     // What the reader gave up is counted, once.
     format.give_up();
     let reads = [read(pen(IMPINJ, 1), now_us)];
