@@ -123,6 +123,12 @@ fn a_buffer_that_ran_over_is_told_as_loss() {
     reader.device().faults.refuse = None;
     until("the overflow is told", || (portals.figure("over-dock", "overflows") == 1).then_some(()));
     portals.reads_more("over-dock", 20);
+    let path = "/facilities/over/device-events?kind=source_loss&device=over-dock";
+    let told =
+        until("the loss is listed", || Some(hub.api().all(path)).filter(|told| !told.is_empty()));
+    assert!(told.iter().all(|event| event["detail"]["frames"].as_u64() > Some(0)), "{told:#?}");
+    let wrong = hub.api().get_any("/api/v1/facilities/over/device-events?kind=arrived");
+    assert_eq!(wrong.status, 400, "{:#}", wrong.body);
 }
 
 #[test]

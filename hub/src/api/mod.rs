@@ -18,6 +18,7 @@ mod buses;
 mod calibration;
 mod certificates;
 mod commands;
+mod device_events;
 mod devices;
 mod downlink;
 mod explain;

@@ -6,9 +6,9 @@
 use actix_web::{http::Method, web};
 
 use super::{
-    accounts, buses, calibration, certificates, commands, devices, downlink, explain, master,
-    outside, page, permission::Permission, profiles, push, readings, removal, scanners, stock,
-    tags,
+    accounts, buses, calibration, certificates, commands, device_events, devices, downlink,
+    explain, master, outside, page, permission::Permission, profiles, push, readings, removal,
+    scanners, stock, tags,
 };
 use crate::feed::live;
 
@@ -86,6 +86,7 @@ routes! {
     GET  "/api/v1/devices" DevicesRead devices::list
     POST "/api/v1/devices" DevicesWrite devices::post
     GET  "/api/v1/devices/seen" DevicesRead devices::seen
+    GET  "/api/v1/facilities/{facility}/device-events" DevicesRead device_events::list
     GET  "/api/v1/devices/{device}" DevicesRead devices::get
     DELETE "/api/v1/devices/{device}" DevicesWrite removal::device
     POST "/api/v1/devices/{device}/revoke" DevicesWrite devices::revoke

@@ -8,12 +8,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
+    accounts::cursor_time,
     problem::Problem,
-    request::{Page, Paging, Query, id},
+    request::{Page, Paging, Query, bad_cursor, id},
 };
 use crate::store::{
     query::{OutboxFilter, StockFilter},
     told::{MovementTold, StockLine},
+    when::When,
 };
 
 type Answer = Result<HttpResponse, Problem>;
@@ -145,6 +147,12 @@ pub(super) async fn shard_filter(
         }
         None => Ok(None),
     }
+}
+
+/// Where a page of events began to be older than: their time, and which of those of that time.
+pub(super) fn before(paging: &Paging<2>) -> Result<Option<(When, MovementId)>, Problem> {
+    let Some([at, id]) = &paging.after else { return Ok(None) };
+    Ok(Some((cursor_time(at)?, movement_id(id).ok_or_else(bad_cursor)?)))
 }
 
 /// Reads `epoch-shard-offset-ordinal`.

@@ -2,18 +2,16 @@
 
 use actix_web::{HttpResponse, web};
 use device_profiles::{FacilityId, Tag};
-use fold::MovementId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Api,
-    accounts::cursor_time,
     explain::{Evidence, evidence},
     narrative,
     problem::Problem,
-    request::{Page, Paging, Query, bad_cursor, id},
-    stock::movement_id,
+    request::{Page, Paging, Query, id},
+    stock::{before, movement_id},
     tag_name::{TagIdentity, tags_of},
 };
 use crate::store::{
@@ -220,11 +218,7 @@ async fn events(
     limit: Option<u32>,
 ) -> Answer {
     let paging = Paging::<2>::read(cursor, limit)?;
-    let before: Option<(When, MovementId)> = match &paging.after {
-        Some([at, id]) => Some((cursor_time(at)?, movement_id(id).ok_or_else(bad_cursor)?)),
-        None => None,
-    };
-    let filter = TagEventFilter { before, ..filter };
+    let filter = TagEventFilter { before: before(&paging)?, ..filter };
     let rows = api.desk.store.tag_events(filter, paging.fetch()).await?;
     let key = |event: &TagEvent| [event.at.0.to_string(), event.id.clone()];
     Ok(HttpResponse::Ok().json(Page::of(rows, &paging, key)))

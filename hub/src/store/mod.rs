@@ -8,6 +8,7 @@ pub mod access;
 pub mod buses;
 pub mod calibration;
 mod commit;
+pub mod device_events;
 pub mod directory;
 pub mod downlink;
 pub mod evidence;
