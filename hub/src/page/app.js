@@ -9,6 +9,7 @@ const API = "/api/v1";
 const SILENCE_MS = 3_000;
 const BACKOFF_MS = { first: 500, most: 30_000 };
 const MOVES_SHOWN = 60;
+const TAGGED_SHOWN = 8;
 // When more than this changes at once, flashes would say nothing.
 const FLASHES_MAX = 20;
 // A scale that is well speaks every few seconds; a declared figure is as good as its last declaration.
@@ -26,7 +27,7 @@ const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeS
 
 const state = {
   facility: null, zones: new Map(), skus: new Map(), slots: new Map(), shelves: new Map(), planogram: new Map(), cells: new Map(),
-  lines: new Map(), nodes: new Map(), moves: [], doubts: [], rate: [], dirty: new Set(), moved: false,
+  lines: new Map(), nodes: new Map(), moves: [], tagged: [], doubts: [], rate: [], dirty: new Set(), moved: false,
   filter: null, search: "", asOf: 0, link: "connecting", ahead: 0,
 };
 
@@ -113,15 +114,15 @@ async function start() {
 
 async function open(facility) {
   link.stop();
-  Object.assign(state, { facility, lines: new Map(), moves: [], doubts: [], rate: [], asOf: 0 });
+  Object.assign(state, { facility, lines: new Map(), moves: [], tagged: [], doubts: [], rate: [], asOf: 0 });
   const url = new URL(location.href);
   url.searchParams.set("facility", facility);
   history.replaceState(null, "", url);
   const f = `/facilities/${q(facility)}`;
   try {
-    const [zones, shelves, slots, skus, planogram, devices, moves] = await Promise.all([
+    const [zones, shelves, slots, skus, planogram, devices, moves, tagged] = await Promise.all([
       all(`${f}/zones`), all(`${f}/shelves`), all(`${f}/slots`), all("/skus"), get(`${f}/planogram`), all(`/devices?facility=${q(facility)}`),
-      get(`/movements?facility=${q(facility)}&order=desc&limit=${MOVES_SHOWN}`),
+      get(`/movements?facility=${q(facility)}&order=desc&limit=${MOVES_SHOWN}`), get(`${f}/tag-events?limit=${TAGGED_SHOWN}`),
     ]);
     if (state.facility !== facility) return;
     state.zones = new Map(zones.map((z) => [z.id, z]));
@@ -132,6 +133,7 @@ async function open(facility) {
     state.cells = new Map(devices.flatMap((d) => d.channels.map((c) => [key(d.id, c.channel), c.slot])));
     state.devices = devices.length;
     state.moves = moves.items;
+    state.tagged = tagged.items.map((e) => ({ ...e, from: e.from?.zone, to: e.to?.zone }));
     state.rate = state.moves.map((m) => [performance.now() - (Date.now() - Date.parse(m.at)), 1]).reverse();
   } catch (error) {
     if (error.status !== 401) { banner(error.message); setTimeout(() => state.facility === facility && open(facility), 3000); }
@@ -143,6 +145,7 @@ async function open(facility) {
   }
   build();
   drawMoves();
+  drawTagged();
   loadDoubts();
   link.start();
 }
@@ -353,11 +356,30 @@ function moveNode(m, current) {
   return el("li", { "data-id": m.id }, button);
 }
 
+/** What a tag did, in words. */
+const DID = {
+  arrived: (e) => `came to ${zoneName(e.to)}`,
+  returned: (e) => `is back in ${zoneName(e.to)}`,
+  moved: (e) => (e.from === e.to ? `moved within ${zoneName(e.to)}` : `${zoneName(e.from)} → ${zoneName(e.to)}`),
+  departed: (e) => ({ exit: `went out, last in ${zoneName(e.from)}`, sale: `sold at ${zoneName(e.from)}` })[e.how] ?? `gone from ${zoneName(e.from)}`,
+};
+const zoneName = (id) => state.zones.get(id)?.name ?? id ?? "an unknown place";
+
+function drawTagged() {
+  $("tagged-panel").hidden = state.tagged.length === 0;
+  $("tagged").replaceChildren(...state.tagged.map((e) => el("li", {},
+    el("div", { class: "move", title: e.tag },
+      el("span", { class: `delta ${e.kind === "departed" ? "down" : "up"}`, "aria-hidden": "true" }, { departed: "↗", moved: "→" }[e.kind] ?? "↘"),
+      el("span", { class: "name" }, e.sku ? skuName(e.sku) : `Tag …${e.tag.slice(-6)}`),
+      el("time", { class: "time num", datetime: e.at, title: dateTime.format(new Date(e.at)) }, clock.format(new Date(e.at))),
+      el("span", { class: "more" }, DID[e.kind](e))))));
+}
+
 let movesWaiting = 0;
 /** The list at most twice a second: nobody reads faster. */
 function movesSoon() {
   state.moved = false;
-  movesWaiting ||= setTimeout(() => { movesWaiting = 0; drawMoves(); }, 500);
+  movesWaiting ||= setTimeout(() => { movesWaiting = 0; drawMoves(); drawTagged(); }, 500);
 }
 
 function drawMoves() {
@@ -439,6 +461,10 @@ function hear(message) {
         state.moved = true;
       }
       if (message.events.some((event) => event.kind.startsWith("discrepancy"))) doubtsSoon();
+      for (const event of message.events.filter((event) => event.tag)) {
+        state.tagged = [{ ...event, ...event.tag }, ...state.tagged].slice(0, TAGGED_SHOWN);
+        state.moved = true;
+      }
       if (message.gone.length || message.stock.some((line) => !state.slots.has(line.slot) || !state.skus.has(line.sku))) remaster();
       arrived(message.stock[0]?.as_of);
       break;
