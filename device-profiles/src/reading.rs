@@ -19,6 +19,25 @@ pub struct Reading {
     pub measurements: Vec<Measurement>,
 }
 
+impl Reading {
+    /// It carries the time or the number of what it tells: a frame with the same bytes is the same frame.
+    pub fn is_stamped(&self) -> bool {
+        let has_number = |m: &Measurement| matches!(m, Measurement::Numbers { .. });
+        self.device_us.is_some() || self.measurements.iter().any(has_number)
+    }
+
+    /// A reader tells of itself only.
+    pub fn is_of_itself(&self) -> bool {
+        let is_event = |m: &Measurement| matches!(m, Measurement::Reader(_));
+        !self.measurements.is_empty() && self.measurements.iter().all(is_event)
+    }
+
+    /// A reader tells what it heard.
+    pub fn has_tags(&self) -> bool {
+        self.measurements.iter().any(|m| matches!(m, Measurement::Tag(_)))
+    }
+}
+
 /// One thing a frame tells.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Measurement {

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::DeviceClock,
-    dedupe::{Boots, fnv32},
+    dedupe::{Boots, fnv64},
     entry::{DeviceSpec, HubTime},
-    limits::{HASHES_FRAMES, PAYLOAD_REPEAT_US},
+    limits::{PAYLOAD_REPEAT_US, PAYLOADS_FRAMES},
     weight::Cell,
 };
 
@@ -105,23 +105,58 @@ impl Device {
         self.cells.iter().position(|cell| cell.spec.channel == *channel)
     }
 
-    /// Whether this payload was seen on this stream within the last seconds; remembers it.
-    pub fn repeats_payload(&mut self, stream: &str, raw: &[u8], at: HubTime) -> bool {
-        self.payloads.retain(|(_, _, seen)| at.since_us(*seen) < PAYLOAD_REPEAT_US);
-        let key = (fnv32(stream.as_bytes()), fnv32(raw));
-        let found = self.payloads.iter_mut().find(|(s, p, _)| (*s, *p) == key);
+    /// Whether this payload was seen on this stream before; remembers it. One that carries the time or number of what it
+    /// tells (`is_stamped`) is the same whenever it comes again, another within the last seconds only: a code that is scanned
+    /// anew looks the same.
+    pub fn repeats_payload(
+        &mut self,
+        stream: &str,
+        raw: &[u8],
+        at: HubTime,
+        is_stamped: bool,
+    ) -> bool {
+        let hash = fnv64([stream.as_bytes(), raw]);
+        let key = ((hash >> 32) as u32, hash as u32);
+        let found = self.payloads.iter_mut().find(|(high, low, _)| (*high, *low) == key);
         match found {
             Some((_, _, seen)) => {
+                let is_repeat = is_stamped || at.since_us(*seen) < PAYLOAD_REPEAT_US;
                 *seen = at;
-                true
+                is_repeat
             }
             None => {
-                if self.payloads.len() >= HASHES_FRAMES {
+                if self.payloads.len() >= PAYLOADS_FRAMES {
                     self.payloads.remove(0);
                 }
                 self.payloads.push((key.0, key.1, at));
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use device_profiles::DeviceId;
+
+    #[test]
+    fn what_carries_its_time_is_the_same_whenever_it_comes_again() {
+        let id = DeviceId::parse("sled").unwrap();
+        let mut device = Device::new(DeviceSpec { id, slot: None, channels: Vec::new() });
+        let s = |seconds: i64| HubTime(seconds * 1_000_000);
+        let mut repeats = |raw: &str, at, is_stamped| {
+            device.repeats_payload("scans", raw.as_bytes(), at, is_stamped)
+        };
+        assert!(!repeats("12:00 4006381333931", s(0), true));
+        assert!(repeats("12:00 4006381333931", s(86_400), true));
+        // A code alone is scanned anew when it comes again, but not at once.
+        assert!(!repeats("4006381333931", s(0), false));
+        assert!(repeats("4006381333931", s(4), false));
+        assert!(!repeats("4006381333931", s(10), false));
+        for n in 0..PAYLOADS_FRAMES {
+            assert!(!repeats(&format!("12:01 {n}"), s(11), true), "{n}");
+        }
+        assert!(!repeats("12:00 4006381333931", s(12), true), "so many are remembered");
     }
 }

@@ -83,7 +83,8 @@ impl State {
         };
         match (stream.dedupe, reading.seq) {
             (Dedupe::Payload, _) => {
-                if device.repeats_payload(&frame.stream, &frame.raw, self.now) {
+                let is_stamped = reading.is_stamped();
+                if device.repeats_payload(&frame.stream, &frame.raw, self.now, is_stamped) {
                     return Err((Outcome::Duplicate, String::new()));
                 }
             }
@@ -92,7 +93,14 @@ impl State {
             }
             (Dedupe::Seq | Dedupe::Level, None) => {}
         }
-        let taken = device.clock.sample_time(self.now, reading.device_us);
+        // What readers say of themselves comes before the reads that they held, and would make those look like a clock that
+        // was set back.
+        let tells_time = !matches!(stream.kind, StreamKind::Tags(_)) || reading.has_tags();
+        let taken = if tells_time {
+            device.clock.sample_time(self.now, reading.device_us)
+        } else {
+            self.now
+        };
         let origin = Origin {
             offset: entry.position.offset,
             at: self.now,
@@ -105,7 +113,11 @@ impl State {
         let mut refused = None;
         let batch = Batch::of(self.now, taken);
         if let StreamKind::Tags(map) = &stream.kind {
-            self.rfid.readers.frame(&frame.device, taken, map.patience_ms);
+            // Nor does its clock run on with them: what it held tells how long it listened meanwhile.
+            if !reading.is_of_itself() {
+                let late_us = tells_time.then(|| self.now.since_us(taken).max(0));
+                self.rfid.readers.frame(&frame.device, taken, map.patience_ms, late_us);
+            }
             applied = reading.measurements.is_empty();
         }
         for measurement in &reading.measurements {

@@ -6,7 +6,9 @@ pub const DEDUPE_FRAMES: u64 = 1_024;
 pub const BOOTS_MAX: usize = 8;
 /// Payload hashes remembered a device without boot id, in frames; see `dedupe`.
 pub const HASHES_FRAMES: usize = 64;
-/// For this long an equal payload is the same frame where the profile says `dedupe: payload`, in microseconds.
+/// Payload hashes remembered a device where the profile says `dedupe: payload`, in frames.
+pub const PAYLOADS_FRAMES: usize = 512;
+/// For this long an equal payload without a time of its own is the same frame there, in microseconds.
 pub const PAYLOAD_REPEAT_US: i64 = 5_000_000;
 /// Movements remembered a slot, for counts that were made in the past.
 pub const PAST_MOVEMENTS_MAX: usize = 256;

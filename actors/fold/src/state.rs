@@ -21,6 +21,9 @@ use crate::{
     witness,
 };
 
+/// A tick that was due comes this late at most while the hub is there, in microseconds.
+const AWAY_US: i64 = 5_000_000;
+
 /// Everything the fold knows of one facility.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
@@ -89,7 +92,7 @@ impl State {
             return effects;
         }
         self.position = Some(entry.position);
-        self.now = self.now.max(entry.received_at);
+        self.pass(entry.received_at);
         self.fire_due(entry, &mut effects);
         self.tags_due(entry, &mut effects);
         if self.skip.remove(&entry.position.offset) {
@@ -201,6 +204,17 @@ impl State {
         if !self.armed.contains(&timer) {
             self.armed.insert(timer.clone());
             self.timers.insert((due, timer));
+        }
+    }
+
+    /// Time goes on. When what was due did not get its tick, the hub was away, since the entry before for all that is known,
+    /// and silence says nothing of that time.
+    fn pass(&mut self, to: HubTime) {
+        let (was, due) = (self.now, self.deadline());
+        self.now = self.now.max(to);
+        let is_late = |due: HubTime| self.now.since_us(due.max(was)) > AWAY_US;
+        if due.is_some_and(is_late) {
+            self.rfid.readers.pause(self.now.since_us(was));
         }
     }
 

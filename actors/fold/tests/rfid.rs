@@ -55,6 +55,8 @@ struct Shop {
     state: State,
     revision: u64,
     profile: ProfileHash,
+    /// Whose frames come.
+    reader: DeviceId,
     told: Vec<Event>,
     movements: Vec<fold::Movement>,
 }
@@ -65,13 +67,31 @@ impl Shop {
     }
 
     fn with(source: Source, gtin: Option<&str>) -> Self {
+        Self::of(shipped("llrp-reader").unwrap(), source, gtin)
+    }
+
+    /// With a reader that shows no signs of life.
+    fn without_patience() -> Self {
         let text = shipped("llrp-reader").unwrap();
+        let other = text.replace("{ patience_ms: 5000 }", "{}");
+        assert_ne!(text, other);
+        Self::of(&other, Source::Rfid, Some(GTIN))
+    }
+
+    fn of(text: &str, source: Source, gtin: Option<&str>) -> Self {
         let mut pen = Pen::new();
         let profile = Profile::parse(text).unwrap().hash;
         let mut state = State::new(pen.write(Principal::Hub, Body::Tick).facility);
         state.apply(&pen.write(Principal::Hub, Body::Profile(text.to_owned())));
-        let mut shop =
-            Self { pen, state, revision: 0, profile, told: Vec::new(), movements: Vec::new() };
+        let mut shop = Self {
+            pen,
+            state,
+            revision: 0,
+            profile,
+            reader: reader(),
+            told: Vec::new(),
+            movements: Vec::new(),
+        };
         let spec = |id: &str, personality| ZoneSpec { id: zone(id), personality, mobility: None };
         let place = |i: usize| SlotSpec {
             id: slot(i),
@@ -124,7 +144,7 @@ impl Shop {
 
     fn frame(&mut self, raw: Vec<u8>) -> Outcome {
         let frame = Frame {
-            device: reader(),
+            device: self.reader.clone(),
             stream: "reads".to_owned(),
             boot: None,
             seq: None,
@@ -143,11 +163,25 @@ impl Shop {
         self.frame(message_of(message::REPORT, reads))
     }
 
+    /// Reads of tags, each at its time by the reader's clock.
+    fn reads(&mut self, antenna: u16, tags: &[Tag], at_us: i64) -> Outcome {
+        let reads = tags.iter().map(|tag| read(*tag, antenna, Some(at_us))).collect();
+        self.frame(message_of(message::REPORT, reads))
+    }
+
     /// Reports for so many seconds.
     fn hears(&mut self, seconds: i64, antenna: u16, tags: &[Tag]) {
         for _ in 0..seconds * 1_000_000 / ROUND_US {
             self.pen.now += ROUND_US;
             assert_eq!(self.report(antenna, tags), Outcome::Applied);
+        }
+    }
+
+    /// The reader shows signs of life for so many seconds, whatever becomes of them.
+    fn hears_nothing(&mut self, seconds: i64) {
+        for _ in 0..seconds {
+            self.pen.now += 1_000_000;
+            self.report(1, &[]);
         }
     }
 
@@ -213,6 +247,14 @@ fn antenna(port: u16, at: &str, slot: Option<SlotId>) -> AntennaSpec {
 
 fn message_of(number: u16, parameters: Vec<Parameter>) -> Vec<u8> {
     Message::new(number, 1, Vec::new(), parameters).encode().unwrap()
+}
+
+/// What a reader says of itself.
+fn event(name: &str, fields: Vec<Value>) -> Vec<u8> {
+    let event = Parameter::new(name, fields, Vec::new());
+    let clock = Parameter::new("UTCTimestamp", vec![Value::Unsigned(0)], Vec::new());
+    let data = Parameter::new("ReaderEventNotificationData", Vec::new(), vec![clock, event]);
+    message_of(message::EVENT, vec![data])
 }
 
 fn one(number: u16, value: Value) -> Parameter {
@@ -398,13 +440,8 @@ fn nothing_departs_while_its_reader_is_silent() {
 #[test]
 fn an_antenna_that_is_unplugged_tells_nothing() {
     let mut shop = Shop::new(Source::Rfid);
-    let plug = |on: bool| {
-        let fields = vec![Value::Unsigned(u64::from(on)), Value::Unsigned(1)];
-        let event = Parameter::new("AntennaEvent", fields, Vec::new());
-        let clock = Parameter::new("UTCTimestamp", vec![Value::Unsigned(0)], Vec::new());
-        let data = Parameter::new("ReaderEventNotificationData", Vec::new(), vec![clock, event]);
-        message_of(message::EVENT, vec![data])
-    };
+    let plug =
+        |on: bool| event("AntennaEvent", vec![Value::Unsigned(u64::from(on)), Value::Unsigned(1)]);
     shop.hears(3, 1, &[item(1)]);
     shop.changes();
     assert_eq!(shop.frame(plug(false)), Outcome::Applied);
@@ -415,6 +452,141 @@ fn an_antenna_that_is_unplugged_tells_nothing() {
     shop.frame(plug(true));
     shop.hears(60, 3, &[]);
     assert_eq!(shop.kinds(), [TagChange::Departed]);
+    // A read says that it is there again, whether the reader told so or not.
+    shop.frame(plug(false));
+    shop.hears(10, 3, &[]);
+    shop.hears(3, 1, &[item(1)]);
+    shop.hears(60, 3, &[]);
+    assert_eq!(shop.kinds(), [TagChange::Returned, TagChange::Departed]);
+}
+
+#[test]
+fn while_the_hub_is_away_nothing_is_silent() {
+    let mut shop = Shop::without_patience();
+    shop.hears(3, 1, &[item(1), item(2)]);
+    shop.changes();
+    // No tick comes for what is due.
+    shop.pen.now += 3_600_000_000;
+    shop.hears(60, 1, &[item(1)]);
+    let changes = shop.changes();
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!((changes[0].tag, changes[0].how), (item(2), Some(How::Silence)));
+    assert_eq!(shop.units(0), 1);
+}
+
+#[test]
+fn what_a_reader_does_not_hear_while_it_is_stopped_is_no_silence() {
+    for mut shop in [Shop::new(Source::Rfid), Shop::without_patience()] {
+        let rospec = |kind: u64| {
+            let fields = vec![Value::Unsigned(kind), Value::Unsigned(1), Value::Unsigned(0)];
+            event("ROSpecEvent", fields)
+        };
+        shop.hears(3, 1, &[item(1)]);
+        shop.changes();
+        shop.frame(rospec(1));
+        shop.passes(3_600);
+        shop.frame(rospec(0));
+        shop.hears(60, 1, &[item(1)]);
+        assert!(shop.changes().is_empty());
+        shop.passes(60);
+        shop.hears(60, 3, &[]);
+        assert_eq!(shop.kinds(), [TagChange::Departed]);
+    }
+}
+
+#[test]
+fn a_clock_that_is_behind_or_slow_makes_nothing_absent() {
+    for mut shop in [Shop::new(Source::Rfid), Shop::without_patience()] {
+        shop.reads(1, &[item(9)], shop.pen.now);
+        let begin = shop.pen.now;
+        // Set back little by little by 8 s, then 10 s slow in 100.
+        for round in 1..=1_200 {
+            shop.pen.now += ROUND_US;
+            let gone = shop.pen.now - begin;
+            let behind = (round * 500_000).min(8_000_000) + gone / 10;
+            shop.reads(1, &[item(1), item(2)], begin.max(shop.pen.now - behind));
+        }
+        let mut changes = shop.changes();
+        changes.retain(|told| told.tag != item(9));
+        assert!(changes.iter().all(|told| told.change == TagChange::Arrived), "{changes:?}");
+        assert_eq!(changes.len(), 2);
+        shop.hears(90, 1, &[item(1)]);
+        assert_eq!(shop.kinds(), [TagChange::Departed]);
+    }
+}
+
+#[test]
+fn a_late_read_by_another_reader_leaves_the_clock_that_counts() {
+    let mut shop = Shop::new(Source::Rfid);
+    let other = DeviceId::parse("other").unwrap();
+    shop.hears(90, 1, &[item(1), item(2)]);
+    shop.publish(vec![
+        Master::Device(DeviceSpec { id: other.clone(), slot: None, channels: Vec::new() }),
+        Master::Antennas { device: other.clone(), antennas: vec![antenna(1, "shelf", None)] },
+    ]);
+    shop.changes();
+    let own = std::mem::replace(&mut shop.reader, other);
+    shop.pen.now += ROUND_US;
+    let late = read(item(1), 1, Some(shop.pen.now - 1_200_000));
+    shop.frame(message_of(message::REPORT, vec![read(item(3), 1, Some(shop.pen.now)), late]));
+    shop.reader = own;
+    shop.hears(90, 3, &[]);
+    let gone: Vec<Tag> = shop
+        .changes()
+        .iter()
+        .filter(|told| told.change == TagChange::Departed)
+        .map(|told| told.tag)
+        .collect();
+    assert!(gone.contains(&item(1)) && gone.contains(&item(2)), "{gone:?}");
+}
+
+#[test]
+fn tags_of_an_antenna_that_looks_elsewhere_move_by_its_reads() {
+    let mut shop = Shop::new(Source::Rfid);
+    shop.hears(3, 1, &[item(1), item(2)]);
+    assert_eq!((shop.units(0), shop.units(1)), (2, 0));
+    shop.changes();
+    let looks = |at, to| Master::Antennas {
+        device: reader(),
+        antennas: vec![antenna(1, at, to), antenna(3, "floor", None)],
+    };
+    shop.publish(vec![looks("shelf", Some(slot(1)))]);
+    shop.hears(60, 1, &[item(1)]);
+    assert_eq!((shop.units(0), shop.units(1)), (0, 1));
+    let changes = shop.changes();
+    let slots = |told: &TagTold| {
+        let slot = |at: &Option<fold::Whereabouts>| at.as_ref().and_then(|at| at.slot.clone());
+        (told.tag, told.change, slot(&told.from), slot(&told.to))
+    };
+    let told: Vec<_> = changes.iter().map(slots).collect();
+    assert!(told.contains(&(item(1), TagChange::Moved, Some(slot(0)), Some(slot(1)))), "{told:?}");
+    assert!(told.contains(&(item(2), TagChange::Departed, Some(slot(0)), None)), "{told:?}");
+    // To another zone, and to none at all.
+    shop.publish(vec![looks("fitting", None)]);
+    shop.hears(60, 1, &[item(1)]);
+    let changes = shop.changes();
+    let zones = |at: &Option<fold::Whereabouts>| at.as_ref().map(|at| at.zone.clone());
+    let told: Vec<_> = changes.iter().map(|told| (zones(&told.from), zones(&told.to))).collect();
+    assert_eq!(told, [(Some(zone("shelf")), Some(zone("fitting")))]);
+    shop.publish(vec![Master::Antennas { device: reader(), antennas: Vec::new() }]);
+    shop.hears_nothing(1_200);
+    let changes = shop.changes();
+    assert_eq!((changes.len(), zones(&changes[0].from)), (1, Some(zone("fitting"))), "{changes:?}");
+}
+
+#[test]
+fn without_room_for_its_zone_an_antenna_looks_nowhere() {
+    let mut shop = Shop::new(Source::Rfid);
+    for n in 0..1_100 {
+        let id = zone(&format!("z{n}"));
+        let personality = Personality::Sale;
+        shop.publish(vec![Master::Zone(ZoneSpec { id, personality, mobility: None })]);
+    }
+    let antennas = vec![antenna(1, "z1099", None)];
+    shop.publish(vec![Master::Antennas { device: reader(), antennas }]);
+    shop.told.clear();
+    let outcome = shop.report(1, &[item(1)]);
+    assert_eq!(outcome, Outcome::Quarantined(Reason::UnboundAntenna));
 }
 
 #[test]
@@ -435,12 +607,20 @@ fn held_reports_count_at_the_time_they_were_read() {
         let away = shop.pen.now;
         shop.passes(300);
         assert!(shop.kinds().is_empty());
+        // It greets with its clock as it is now.
+        let attempt =
+            Parameter::new("ConnectionAttemptEvent", vec![Value::Unsigned(0)], Vec::new());
+        let now = Value::Unsigned(shop.pen.now.cast_unsigned());
+        let clock = Parameter::new("UTCTimestamp", vec![now], Vec::new());
+        let greeting =
+            Parameter::new("ReaderEventNotificationData", Vec::new(), vec![clock, attempt]);
+        shop.frame(message_of(message::EVENT, vec![greeting]));
         for round in 1..=300 {
             shop.frame(report(held, away + round * 1_000_000));
         }
         // The reader listened all the time: who was heard is here, who was not is gone. A tag that was due while nobody
-        // listened is looked at again within half a minute.
-        shop.passes(31);
+        // listened is looked at again within a minute.
+        shop.passes(61);
         assert_eq!(shop.kinds(), kinds, "{held}");
         assert_eq!(shop.units(0), left);
         assert_eq!(shop.state.tag(&held).unwrap().at.unwrap().slot, Some(slot(0)));
@@ -470,6 +650,16 @@ fn a_snapshot_goes_on_as_if_nothing_had_been() {
     assert_eq!(restored.digest(), shop.state.digest());
     assert_eq!(restored.deadline(), shop.state.deadline());
     assert_eq!(restored.tags().count(), 2);
+    // Both hear the same from then on, and tell the same.
+    let (pen, mut told) = (shop.pen.clone(), Vec::new());
+    for state in [restored, shop.state.clone()] {
+        (shop.pen, shop.state) = (pen.clone(), state);
+        shop.told.clear();
+        shop.hears(60, 1, &[item(1)]);
+        told.push((std::mem::take(&mut shop.told), shop.state.digest()));
+    }
+    assert_eq!(told[0], told[1]);
+    assert!(!told[0].0.is_empty());
 }
 
 #[test]

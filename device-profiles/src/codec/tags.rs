@@ -56,9 +56,14 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Something was heard at a time of the device's clock.
+    pub(super) fn heard(&mut self, device_us: Option<i64>) {
+        self.newest = self.newest.max(device_us);
+    }
+
     /// Adds a read.
     pub(super) fn tag(&mut self, read: TagRead) -> Result<(), DecodeReject> {
-        self.newest = self.newest.max(read.device_us);
+        self.heard(read.device_us);
         self.add(Measurement::Tag(read))
     }
 
@@ -83,7 +88,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// When the newest read was.
+    /// When the newest was heard.
     pub(super) fn newest(&self) -> Option<i64> {
         self.newest
     }

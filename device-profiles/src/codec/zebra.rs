@@ -83,6 +83,7 @@ impl Frame {
             tags.iter().try_for_each(|tag| self.tag(tag, at))?;
         }
         if let (Some(mode), Some(Node::Array(codes))) = (self.scans, data.member("barcodeData")) {
+            self.found.heard(at);
             codes.iter().try_for_each(|code| self.scan(code, mode))?;
         }
         Ok(())

@@ -345,7 +345,7 @@ mod tests {
     fn every_way_to_depart_is_told() {
         for (how, elsewhere, part) in [
             ("silence", None, "heard it no more"),
-            ("exit", None, "outer side"),
+            ("exit", None, "through the door"),
             ("sale", None, "point of sale"),
             ("elsewhere", Some("f2"), "facility f2 has it now"),
             ("declared", None, "somebody said so"),

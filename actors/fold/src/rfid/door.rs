@@ -25,8 +25,7 @@ const THROUGH_CDB: f32 = 350.0;
 
 impl Rfid {
     pub(super) fn is_outside(&self, antenna: AntennaNo) -> bool {
-        let spec = self.readers.antenna(antenna).and_then(|antenna| antenna.spec.as_ref());
-        spec.is_some_and(|spec| spec.outside)
+        self.readers.antenna(antenna).is_some_and(|antenna| antenna.spec.outside)
     }
 
     /// Whether goods pass a zone, and are gone when they fall silent.
@@ -40,11 +39,12 @@ impl Rfid {
 
     /// Whether an antenna that looks inside heard a tag through its door: those of the other side hear it better.
     pub(super) fn is_through(&self, tag: &TagState, heard: &Heard<'_>) -> bool {
-        let Heard { antenna, now, read, .. } = *heard;
+        let Heard { antenna, now, ago_us, read, .. } = *heard;
         let Some((own, rssi)) = self.readers.antenna(antenna).zip(read.rssi_cdbm) else {
             return false;
         };
-        let outside = self.best_of_side(tag, own.zone, true, now, |hear| hear.last_cdb.into());
+        let outside =
+            self.best_of_side(tag, own.zone, true, (now, ago_us), |hear| hear.last_cdb.into());
         outside.is_some_and(|outside| outside > own.above_cdb(rssi) + THROUGH_CDB)
     }
 
@@ -54,7 +54,7 @@ impl Rfid {
         tag: &TagState,
         zone: u16,
         is_outside: bool,
-        now: HubTime,
+        (now, ago_us): (HubTime, i64),
         signal: impl Fn(&Hear) -> f32,
     ) -> Option<f32> {
         tag.hears
@@ -62,7 +62,7 @@ impl Rfid {
             .filter(|hear| hear.antenna != NOWHERE && self.zone_of(hear.antenna) == zone)
             .filter(|hear| self.is_outside(hear.antenna) == is_outside)
             .filter(|hear| {
-                let newest = self.readers.epoch(hear.antenna, now, 0);
+                let newest = self.readers.epoch(hear.antenna, now, ago_us);
                 newest.saturating_sub(hear.epoch) <= VOUCHES_EPOCHS
             })
             .map(signal)
@@ -70,11 +70,11 @@ impl Rfid {
     }
 
     /// At a door: it was heard inside after it was heard outside, and not weaker.
-    pub(super) fn is_inside(&self, tag: &TagState, zone: u16, now: HubTime) -> bool {
+    pub(super) fn is_inside(&self, tag: &TagState, zone: u16, at: (HubTime, i64)) -> bool {
         if self.at(zone).is_none_or(|zone| zone.spec.personality != Personality::Exit) {
             return true;
         }
-        let best = |is_outside| self.best_of_side(tag, zone, is_outside, now, |hear| hear.mean_cdb);
+        let best = |is_outside| self.best_of_side(tag, zone, is_outside, at, |hear| hear.mean_cdb);
         match (best(false), best(true)) {
             (Some(inside), Some(outside)) => inside >= outside,
             (Some(_), None) => true,

@@ -19,7 +19,7 @@ use crate::{
         TagTold, Why,
     },
     entry::{Entry, HubTime, Source},
-    limits::{CYCLE_SKUS_MAX, LOOKS_MAX},
+    limits::{CYCLE_SKUS_MAX, LOOKS_MAX, TAGS_MAX},
     slot::Line,
     state::{State, Timer},
     witness,
@@ -103,10 +103,14 @@ impl State {
             return Err((Outcome::Quarantined(Reason::UnboundAntenna), detail));
         };
         let key = Key::of(&read.tag);
-        let sku = match self.rfid.tags.get(&key) {
-            Some(_) => None,
-            None => self.sku_of_tag(&read.tag),
-        };
+        let is_new = self.rfid.tags.get(&key).is_none();
+        let sku = if is_new { self.sku_of_tag(&read.tag) } else { None };
+        if is_new
+            && self.rfid.tags.len() >= TAGS_MAX
+            && let Some(gone) = self.rfid.tags.make_room()
+        {
+            effects.tags.extend(gone.tag());
+        }
         let heard =
             Heard { key: &key, antenna, read, now: self.now, ago_us, offset: origin.offset };
         match self.rfid.read(&heard, || sku) {
@@ -418,8 +422,8 @@ impl State {
     /// Pairs of antennas that hear each other's tags: what a manager may set apart.
     pub fn confusions(&self) -> impl Iterator<Item = Confusion> {
         self.rfid.readers.pairs().map(|(home, other, ratio, weaker)| Confusion {
-            home: (home.device.clone(), home.port),
-            other: (other.device.clone(), other.port),
+            home: (home.device.clone(), home.spec.port),
+            other: (other.device.clone(), other.spec.port),
             ratio,
             weaker_cdb: f64::from(weaker),
             usual_cdbm: (f64::from(home.usual_cdbm()), f64::from(other.usual_cdbm())),

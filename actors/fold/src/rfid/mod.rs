@@ -53,7 +53,7 @@ const STRAY_US: i64 = 60_000_000;
 /// A departed tag is known again for so long, in microseconds: 14 days.
 const REMEMBER_US: i64 = 14 * 86_400 * 1_000_000;
 /// A tag whose reader does not listen is looked at again after so long, in microseconds.
-const DEAF_US: i64 = 30_000_000;
+const DEAF_US: i64 = 60_000_000;
 /// A home antenna that heard the tag within so many epochs vouches for it.
 const VOUCHES_EPOCHS: u32 = 4;
 /// What is heard within so many epochs is compared when a tag arrives.
@@ -219,11 +219,14 @@ impl Rfid {
                 self.zone(ZoneSpec { id, personality, mobility: None });
             }
         }
-        self.readers.specify(device, specs, now);
+        // Without room for its zone an antenna looks nowhere, and its reads are told so.
+        let number = |spec: &AntennaSpec| self.zones.iter().position(|z| z.spec.id == spec.zone);
+        let specs: Vec<_> = specs.iter().filter(|spec| number(spec).is_some()).cloned().collect();
+        self.readers.specify(device, &specs, now);
         for antenna in self.readers.antennas_mut() {
-            let zone = antenna.spec.as_ref().map(|spec| &spec.zone);
-            let at = self.zones.iter().position(|own| Some(&own.spec.id) == zone);
-            antenna.zone = at.unwrap_or_default() as u16;
+            if let Some(zone) = number(&antenna.spec) {
+                antenna.zone = zone as u16;
+            }
         }
     }
 
@@ -238,12 +241,11 @@ impl Rfid {
     /// Where an antenna's tags are.
     pub fn whereabouts(&self, antenna: AntennaNo) -> Option<Whereabouts> {
         let antenna = self.readers.antenna(antenna)?;
-        let spec = antenna.spec.as_ref()?;
         Some(Whereabouts {
-            zone: spec.zone.clone(),
+            zone: antenna.spec.zone.clone(),
             device: antenna.device.clone(),
-            antenna: antenna.port,
-            slot: spec.slot.clone(),
+            antenna: antenna.spec.port,
+            slot: antenna.spec.slot.clone(),
         })
     }
 
@@ -255,6 +257,7 @@ impl Rfid {
     ) -> Result<Option<Change>, TooMany> {
         let Heard { key, antenna, now, ago_us, .. } = *heard;
         let zone = self.zone_of(antenna);
+        self.readers.hears(antenna, HubTime(now.0.saturating_sub(ago_us.max(0))));
         let epoch = self.readers.epoch(antenna, now, ago_us);
         if self.tags.get(key).is_none() {
             if self.tags.len() >= TAGS_MAX {
@@ -331,15 +334,15 @@ impl Rfid {
         is_outside: bool,
         likely: f64,
     ) -> Option<Change> {
-        let Heard { key, antenna, now, .. } = *heard;
+        let Heard { key, antenna, now, ago_us, .. } = *heard;
         let here = self.at(zone)?;
         let mobility = here.mobility;
         let quiet = now.plus_us(here.quiet_us());
         let arrives = likely >= here.arrive();
         let tag = self.tags.get(key)?;
         if tag.status != Status::Present {
-            let comes = arrives && !is_outside && self.is_inside(tag, zone, now);
-            return if comes { self.arrive(key, now) } else { None };
+            let comes = arrives && !is_outside && self.is_inside(tag, zone, (now, ago_us));
+            return if comes { self.arrive(key, now, ago_us) } else { None };
         }
         if is_outside {
             self.foresee(key, now);
@@ -371,7 +374,7 @@ impl Rfid {
     }
 
     /// A tag arrives, at the antenna that hears it best.
-    fn arrive(&mut self, key: &Key, now: HubTime) -> Option<Change> {
+    fn arrive(&mut self, key: &Key, now: HubTime, ago_us: i64) -> Option<Change> {
         let tag = self.tags.get(key)?;
         let likely = |zone: u16| {
             let track = tag.tracks().find(|track| track.zone == zone);
@@ -382,7 +385,7 @@ impl Rfid {
             .iter()
             .filter(|hear| hear.antenna != NOWHERE && !self.is_outside(hear.antenna))
             .filter(|hear| {
-                let newest = self.readers.epoch(hear.antenna, now, 0);
+                let newest = self.readers.epoch(hear.antenna, now, ago_us);
                 newest.saturating_sub(hear.epoch) <= RECENT_EPOCHS
                     && likely(self.zone_of(hear.antenna)) >= 0.5
             })
@@ -407,6 +410,10 @@ impl Rfid {
         let from = self.whereabouts(self.tags.get(key)?.place);
         let tag = self.tags.get_mut(key)?;
         tag.settle(zone);
+        if tag.track.zone != zone {
+            // An old read, of which nothing is left: no place to be at.
+            return None;
+        }
         tag.put(antenna, now);
         self.foresee(key, now);
         // Antennas that look at one slot are one place.

@@ -1,9 +1,13 @@
 //! Readers and their antennas: what they look at, when they listened, and what is usual for them.
 //!
 //! Silence says something only while somebody listens. A reader's clock of listening runs from frame to frame as long as they
-//! are not further apart than its profile's patience; an antenna's own clock leaves out the time in which it was
-//! disconnected. Reports held back while the connection was away carry the reader's own times: they lie close together, so
-//! the clock runs through the gap.
+//! are not further apart than its profile's patience; without one it runs with the hub's, less how late its frames come, and
+//! stands while the reader says that it stopped and while the hub was away. An antenna's own clock leaves out the time in
+//! which it was disconnected, which a read of it ends. Reports held back while the connection was away carry the reader's own
+//! times: they lie close together, so the clock runs through the gap.
+//!
+//! An antenna that is set to look elsewhere is another antenna from then on: tags that it had are still where it looked
+//! before, and move by the reads of the new one.
 //!
 //! Learned, and bounded, so that one wrong reader cannot teach nonsense: how strong an antenna hears the tags that are at home
 //! there, and for each pair of antennas how often and how much weaker the second hears the first one's tags.
@@ -58,9 +62,8 @@ const WEAKER_RANGE_CDB: (f32, f32) = (-2_000.0, -400.0);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Antenna {
     pub device: DeviceId,
-    pub port: u16,
-    /// Where it looks; `None` when nobody says any more.
-    pub spec: Option<AntennaSpec>,
+    /// Where it looks, or looked while it was this antenna.
+    pub spec: AntennaSpec,
     /// Number of its zone.
     pub zone: u16,
     /// The reader's clock when it was disconnected.
@@ -76,11 +79,10 @@ pub(crate) struct Antenna {
 }
 
 impl Antenna {
-    fn new(device: DeviceId, port: u16) -> Self {
+    fn new(device: DeviceId, spec: AntennaSpec) -> Self {
         Self {
             device,
-            port,
-            spec: None,
+            spec,
             zone: 0,
             down_at_us: None,
             missed_us: 0,
@@ -141,12 +143,14 @@ pub(crate) struct Pair {
 pub(crate) struct Reader {
     /// Its antennas by port.
     ports: Vec<(u16, AntennaNo)>,
-    /// Time it listened, in microseconds.
+    /// Time it listened, in microseconds: with patience up to its newest frame, without until it ran on.
     listened_us: i64,
-    /// Its newest frame.
+    /// When its newest frame was taken.
     last: Option<HubTime>,
-    /// When it was heard of first.
+    /// Without patience: since when its clock runs on.
     since: HubTime,
+    /// Without patience: how late its newest frame came, in microseconds.
+    late_us: i64,
     /// Its last frame's patience; `None` = it always listens.
     patience_us: Option<i64>,
     stopped: bool,
@@ -163,6 +167,35 @@ impl Reader {
                 !self.stopped && self.last.is_some_and(|last| now.since_us(last) <= patience)
             }
         }
+    }
+
+    /// How long it had listened at a moment, in microseconds.
+    fn clock_us(&self, at: HubTime) -> i64 {
+        match self.patience_us {
+            Some(_) => {
+                let behind = self.last.map_or(0, |last| last.since_us(at));
+                self.listened_us - behind.max(0)
+            }
+            None if self.stopped => self.listened_us,
+            None => self.listened_us + at.since_us(self.since),
+        }
+    }
+
+    /// How long it has listened, as far as its frames tell.
+    fn newest_us(&self, now: HubTime) -> i64 {
+        self.clock_us(HubTime(now.0.saturating_sub(self.late_us))).max(0)
+    }
+
+    /// Without patience its clock stood until a moment, or stands from it on.
+    fn turn(&mut self, on: bool, at: HubTime) {
+        if self.stopped == !on {
+            return;
+        }
+        if self.patience_us.is_none() && !on {
+            self.listened_us = self.newest_us(at);
+        }
+        self.since = at;
+        self.stopped = !on;
     }
 }
 
@@ -183,19 +216,16 @@ impl Readers {
             listened_us: 0,
             last: None,
             since: now,
+            late_us: 0,
             patience_us: None,
             stopped: false,
             last_number: None,
         });
-        for (_, number) in &known.ports {
-            let Some(antenna) = self.antennas.get_mut(usize::from(*number)) else { continue };
-            let stays = specs.iter().find(|spec| spec.port == antenna.port);
-            if stays != antenna.spec.as_ref() {
-                let (device, port) = (antenna.device.clone(), antenna.port);
-                let (down_at_us, missed_us) = (antenna.down_at_us, antenna.missed_us);
-                *antenna = Antenna { down_at_us, missed_us, ..Antenna::new(device, port) };
-                antenna.spec = stays.cloned();
-                let number = *number;
+        for (port, number) in std::mem::take(&mut known.ports) {
+            let Some(antenna) = self.antennas.get(usize::from(number)) else { continue };
+            if specs.contains(&antenna.spec) {
+                known.ports.push((port, number));
+            } else {
                 self.pairs.retain(|(home, other), _| *home != number && *other != number);
             }
         }
@@ -203,10 +233,7 @@ impl Readers {
             let is_new = !known.ports.iter().any(|(port, _)| *port == spec.port);
             if is_new && self.antennas.len() < ANTENNAS_MAX {
                 known.ports.push((spec.port, self.antennas.len() as AntennaNo));
-                self.antennas.push(Antenna {
-                    spec: Some(spec.clone()),
-                    ..Antenna::new(device.clone(), spec.port)
-                });
+                self.antennas.push(Antenna::new(device.clone(), spec.clone()));
             }
         }
         self.readers.insert(device.clone(), known);
@@ -232,77 +259,105 @@ impl Readers {
     /// The antenna at a port that looks somewhere.
     pub fn bound(&self, device: &DeviceId, port: u16) -> Option<AntennaNo> {
         let reader = self.readers.get(device)?;
-        let (_, number) = reader.ports.iter().find(|(own, _)| *own == port)?;
-        self.antenna(*number)?.spec.as_ref()?;
-        Some(*number)
+        reader.ports.iter().find(|(own, _)| *own == port).map(|(_, number)| *number)
     }
 
     /// Whether a zone has an antenna that looks outside.
     pub fn looks_outside(&self, zone: &ZoneId) -> bool {
-        self.antennas
-            .iter()
-            .filter_map(|antenna| antenna.spec.as_ref())
-            .any(|spec| spec.outside && spec.zone == *zone)
+        let bound = self.readers.values().flat_map(|reader| &reader.ports);
+        bound
+            .filter_map(|(_, number)| self.antenna(*number))
+            .any(|antenna| antenna.spec.outside && antenna.spec.zone == *zone)
     }
 
-    /// A frame of a reader came; its clock runs on.
-    pub fn frame(&mut self, device: &DeviceId, taken: HubTime, patience_ms: Option<u32>) {
+    /// A frame of a reader came, taken at a time; its clock runs on. `late_us` is how late it came, where it tells.
+    pub fn frame(
+        &mut self,
+        device: &DeviceId,
+        taken: HubTime,
+        patience_ms: Option<u32>,
+        late_us: Option<i64>,
+    ) {
         let Some(reader) = self.readers.get_mut(device) else { return };
-        reader.patience_us = patience_ms.map(|ms| i64::from(ms) * 1_000);
-        let Some(patience) = reader.patience_us else {
-            reader.listened_us = taken.since_us(reader.since);
-            reader.last = Some(taken);
-            return;
-        };
-        if let Some(last) = reader.last {
-            let gap = taken.since_us(last);
-            if !reader.stopped && (0..=patience).contains(&gap) {
-                reader.listened_us += gap;
+        let patience_us = patience_ms.map(|ms| i64::from(ms) * 1_000);
+        if reader.patience_us.is_none() != patience_us.is_none() {
+            // The clock of the other kind goes on from where this one is.
+            (reader.listened_us, reader.since) = (reader.newest_us(taken), taken);
+        }
+        reader.patience_us = patience_us;
+        match (patience_us, reader.last) {
+            (None, _) => reader.late_us = late_us.unwrap_or(reader.late_us),
+            (Some(patience), Some(last)) => {
+                let gap = taken.since_us(last);
+                if !reader.stopped && (0..=patience).contains(&gap) {
+                    reader.listened_us += gap;
+                }
             }
+            (Some(_), None) => {}
         }
         reader.last = reader.last.max(Some(taken));
     }
 
     /// A reader began to listen, or listens no more.
-    pub fn listen(&mut self, device: &DeviceId, on: bool) {
+    pub fn listen(&mut self, device: &DeviceId, on: bool, at: HubTime) {
         if let Some(reader) = self.readers.get_mut(device) {
-            reader.stopped = !on;
+            reader.turn(on, at);
+        }
+    }
+
+    /// For so long nobody heard what readers said; those that show no signs of life did not listen.
+    pub fn pause(&mut self, us: i64) {
+        for reader in self.readers.values_mut().filter(|reader| reader.patience_us.is_none()) {
+            reader.since = reader.since.plus_us(us);
         }
     }
 
     /// An antenna was connected or disconnected.
-    pub fn plug(&mut self, device: &DeviceId, port: u16, connected: bool) {
-        let Some(reader) = self.readers.get(device) else { return };
-        let clock = reader.listened_us;
-        let Some((_, number)) = reader.ports.iter().find(|(own, _)| *own == port) else { return };
-        let Some(antenna) = self.antennas.get_mut(usize::from(*number)) else { return };
+    pub fn plug(&mut self, device: &DeviceId, port: u16, connected: bool, at: HubTime) {
+        if let Some(number) = self.bound(device, port) {
+            self.plug_at(number, connected, at);
+        }
+    }
+
+    fn plug_at(&mut self, number: AntennaNo, connected: bool, at: HubTime) {
+        let Some(antenna) = self.antennas.get_mut(usize::from(number)) else { return };
+        let Some(reader) = self.readers.get(&antenna.device) else { return };
+        let clock = reader.clock_us(at).max(0);
         match (antenna.down_at_us, connected) {
             (None, false) => antenna.down_at_us = Some(clock),
             (Some(since), true) => {
-                antenna.missed_us += clock - since;
+                antenna.missed_us += (clock - since).max(0);
                 antenna.down_at_us = None;
             }
             (None, true) | (Some(_), false) => {}
         }
     }
 
-    /// Epochs an antenna has listened until `ago_us` before now.
+    /// An antenna heard something at a moment: it is connected, if it was thought to be disconnected before that.
+    pub fn hears(&mut self, number: AntennaNo, at: HubTime) {
+        let Some(antenna) = self.antenna(number) else { return };
+        let Some(since) = antenna.down_at_us else { return };
+        let clock = self.readers.get(&antenna.device).map_or(0, |reader| reader.clock_us(at));
+        if clock > since {
+            self.plug_at(number, true, at);
+        }
+    }
+
+    /// Epochs an antenna had listened `ago_us` before now, as far as frames tell.
     pub fn epoch(&self, number: AntennaNo, now: HubTime, ago_us: i64) -> u32 {
         let Some(antenna) = self.antenna(number) else { return 0 };
         let Some(reader) = self.readers.get(&antenna.device) else { return 0 };
-        let clock = match reader.patience_us {
-            None if !reader.stopped => now.since_us(reader.since),
-            None | Some(_) => reader.listened_us,
-        };
-        let listened = antenna.down_at_us.unwrap_or(clock) - antenna.missed_us - ago_us;
+        let ago_us = ago_us.max(reader.late_us);
+        let clock = reader.clock_us(HubTime(now.0.saturating_sub(ago_us)));
+        let clock = antenna.down_at_us.map_or(clock, |down| clock.min(down));
+        let listened = clock - antenna.missed_us;
         u32::try_from(listened.div_euclid(EPOCH_US).max(0)).unwrap_or(u32::MAX)
     }
 
     /// Whether an antenna listens, as far as is known now.
     pub fn listens(&self, number: AntennaNo, now: HubTime) -> bool {
         let Some(antenna) = self.antenna(number) else { return false };
-        antenna.spec.is_some()
-            && antenna.down_at_us.is_none()
+        antenna.down_at_us.is_none()
             && self.readers.get(&antenna.device).is_some_and(|reader| reader.is_listening(now))
     }
 
@@ -371,35 +426,35 @@ mod tests {
     fn silence_counts_only_while_frames_come() {
         let (mut readers, device) = one();
         for s in 0..=10 {
-            readers.frame(&device, seconds(s), Some(5_000));
+            readers.frame(&device, seconds(s), Some(5_000), None);
         }
         assert_eq!(readers.epoch(0, seconds(10), 0), 20);
         assert!(readers.listens(0, seconds(12)) && !readers.listens(0, seconds(16)));
         // An hour without a connection, then two frames.
-        readers.frame(&device, seconds(3_610), Some(5_000));
-        readers.frame(&device, seconds(3_612), Some(5_000));
+        readers.frame(&device, seconds(3_610), Some(5_000), None);
+        readers.frame(&device, seconds(3_612), Some(5_000), None);
         assert_eq!(readers.epoch(0, seconds(3_612), 0), 24);
     }
 
     #[test]
     fn a_disconnected_antenna_and_a_stopped_reader_do_not_listen() {
         let (mut readers, device) = one();
-        readers.frame(&device, seconds(0), Some(5_000));
-        readers.plug(&device, 2, false);
-        readers.frame(&device, seconds(4), Some(5_000));
+        readers.frame(&device, seconds(0), Some(5_000), None);
+        readers.plug(&device, 2, false, seconds(0));
+        readers.frame(&device, seconds(4), Some(5_000), None);
         assert_eq!((readers.epoch(0, seconds(4), 0), readers.epoch(1, seconds(4), 0)), (8, 0));
-        readers.plug(&device, 2, true);
-        readers.frame(&device, seconds(6), Some(5_000));
+        readers.plug(&device, 2, true, seconds(4));
+        readers.frame(&device, seconds(6), Some(5_000), None);
         assert_eq!((readers.epoch(0, seconds(6), 0), readers.epoch(1, seconds(6), 0)), (12, 4));
-        readers.listen(&device, false);
-        readers.frame(&device, seconds(9), Some(5_000));
+        readers.listen(&device, false, seconds(6));
+        readers.frame(&device, seconds(9), Some(5_000), None);
         assert_eq!(readers.epoch(0, seconds(9), 0), 12);
     }
 
     #[test]
     fn a_reader_without_signs_of_life_always_listens() {
         let (mut readers, device) = one();
-        readers.frame(&device, seconds(1), None);
+        readers.frame(&device, seconds(1), None, None);
         assert_eq!(readers.epoch(0, seconds(100), 0), 200);
         assert_eq!(readers.epoch(0, seconds(100), 1_000_000), 198);
     }

@@ -21,10 +21,12 @@ impl State {
         let Some(device) = &origin.device else { return };
         let readers = &mut self.rfid.readers;
         match event {
-            ReaderEvent::Connected | ReaderEvent::Started => readers.listen(device, true),
-            ReaderEvent::Stopped => readers.listen(device, false),
+            ReaderEvent::Connected | ReaderEvent::Started => {
+                readers.listen(device, true, origin.at);
+            }
+            ReaderEvent::Stopped => readers.listen(device, false, origin.at),
             ReaderEvent::Antenna { port, connected } => {
-                readers.plug(device, *port, *connected);
+                readers.plug(device, *port, *connected, origin.at);
                 let kind = EventKind::Listening { antenna: Some(*port), on: *connected };
                 effects.tell_of(device, origin.at, kind);
             }
@@ -60,7 +62,7 @@ impl State {
         if !goes_back {
             reader.last_number = Some(last);
         }
-        let lost = gap.saturating_add(missing);
+        let lost = gap.saturating_add(missing.min(NUMBERS_GAP_MAX));
         if lost > 0 {
             self.source_lost(id, origin.at, effects, lost);
         }

@@ -11,13 +11,16 @@ use std::{
     sync::Arc,
 };
 
-use super::tag::{Key, TagState};
+use super::tag::{Key, Status, TagState};
 use crate::entry::HubTime;
 
 /// Buckets of tags. A power of two; with a million tags each holds some 250, so that a new one moves few.
 pub(crate) const TAG_BUCKETS: usize = 4_096;
 /// Grain of the calendar, in microseconds.
 const GRAIN_US: i64 = 250_000;
+
+/// Tags looked at to find one that makes room.
+const LOOKED_AT_MAX: usize = 1_024;
 
 type Bucket = Vec<(Key, Arc<TagState>)>;
 
@@ -105,6 +108,15 @@ impl Tags {
             Arc::make_mut(bucket).remove(at);
             self.count -= 1;
         }
+    }
+
+    /// Forgets a tag that is not present, that which would be forgotten first. `None` when there is none among those due next.
+    pub fn make_room(&mut self) -> Option<Key> {
+        let next = self.calendar.values().flat_map(|keys| keys.iter()).take(LOOKED_AT_MAX);
+        let absent = |key: &&Key| self.get(key).is_some_and(|tag| tag.status != Status::Present);
+        let key = next.into_iter().find(absent).cloned()?;
+        self.remove(&key);
+        Some(key)
     }
 
     /// Every tag, in a fixed order.

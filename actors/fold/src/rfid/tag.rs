@@ -128,8 +128,10 @@ impl Track {
             self.presence.weigh_again(f64::from(self.weight), f64::from(weight as f32));
         }
         self.weight = weight as f32;
-        (self.antenna, self.epoch) =
-            (antenna, if before < self.epoch { self.epoch } else { epoch });
+        // A late read leaves the filter where it stands, by the clock of the antenna by which it stands there.
+        if before >= self.epoch {
+            (self.antenna, self.epoch) = (antenna, epoch);
+        }
         self.heard = self.epoch;
     }
 }

@@ -32,6 +32,7 @@ pub fn default_hash() -> ProfileHash {
 }
 
 /// Writes entries one after the other, as the journal's appender would.
+#[derive(Clone)]
 pub struct Pen {
     pub offset: u64,
     pub now: i64,
