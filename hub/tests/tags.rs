@@ -336,3 +336,68 @@ async fn other_knobs_are_tried_on_the_journal_before_they_are_applied() {
     assert_eq!(list["items"].as_array().unwrap().len(), 1);
     running.stop().await;
 }
+
+#[actix_rt::test]
+async fn an_import_keeps_what_it_leaves_out_and_refuses_antennas_without_sense() {
+    let running = Running::start().await;
+    let mut all = shops();
+    all["zones"][1]["mobility"] = json!({"quiet_ms": 900});
+    running.post("/api/v1/import", all.clone()).await;
+    let import = async |body: Value| running.call("POST", "/api/v1/import", Some(body)).await;
+
+    let bare = json!({
+        "zones": [{"facility": "f1", "id": "door", "name": "Door"}],
+        "shelves": [{"facility": "f1", "id": "A", "name": "A"}],
+        "devices": [{"id": "reader-f1", "facility": "f1"}],
+    });
+    assert_eq!(import(bare).await.json()["unchanged"], 3);
+    let antennas = running.get("/api/v1/devices/reader-f1").await["antennas"].clone();
+    assert_eq!(antennas[0], json!({"port": 1, "zone": "floor", "slot": "A-1", "outside": false}));
+    let usual =
+        json!({"zones": [{"facility": "f1", "id": "door", "name": "Door", "mobility": null}]});
+    assert_eq!(import(usual).await.json()["changed"], 1);
+    let door = running.get("/api/v1/facilities/f1/zones/door").await;
+    assert_eq!((&door["personality"], &door["mobility"]), (&json!("exit"), &Value::Null));
+
+    let scale =
+        json!([{"id": "scale", "facility": "f1", "antennas": [{"port": 1, "zone": "door"}]}]);
+    let turned = json!([{"id": "reader-f1", "facility": "f1", "profile": "default"}]);
+    let with = |second: Value| json!([{"id": "reader-f1", "facility": "f1", "antennas": [{"port": 1, "zone": "floor"}, second]}]);
+    for (devices, code, field, says) in [
+        (scale, "invalid", "antennas", "reads no tags"),
+        (turned, "invalid", "antennas", "reads no tags"),
+        (
+            with(json!({"port": 2, "zone": "hall"})),
+            "unknown_reference",
+            "antennas[1].zone",
+            "zone \"hall\"",
+        ),
+        (
+            with(json!({"port": 2, "zone": "floor", "slot": "A-9"})),
+            "unknown_reference",
+            "antennas[1].slot",
+            "slot \"A-9\"",
+        ),
+        (
+            with(json!({"port": 2, "zone": "floor", "outside": true})),
+            "invalid",
+            "antennas[1].outside",
+            "no exit",
+        ),
+        (
+            with(json!({"port": 2, "zone": "door", "slot": "A-1"})),
+            "invalid",
+            "antennas[1].slot",
+            "stands in zone floor",
+        ),
+    ] {
+        let refused = import(json!({ "devices": devices })).await;
+        assert_eq!(refused.problem(), (422, code.to_owned()), "{}", refused.text);
+        let told = refused.json();
+        assert_eq!(told["field"], format!("devices[0].{field}"), "{told}");
+        assert!(told["detail"].as_str().unwrap().contains(says), "{told}");
+    }
+    let outside = with(json!({"port": 2, "zone": "door", "outside": true}));
+    assert_eq!(import(json!({ "devices": outside })).await.json()["changed"], 1);
+    running.stop().await;
+}

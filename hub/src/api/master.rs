@@ -315,6 +315,9 @@ pub async fn put_planogram(
     let mut planogram = body.0.lines;
     for line in &mut planogram {
         line.facility = Some(same_facility(&path, line.facility.as_ref())?);
+        // This is all there is of a line, so what it leaves out goes.
+        line.capacity = line.capacity.said();
+        line.min = line.min.said();
     }
     let data = MasterData { planogram, ..MasterData::default() };
     let how = Write {
