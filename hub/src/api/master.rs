@@ -105,7 +105,8 @@ fn in_facility<'a>(facility: &'a str, paging: &'a Paging<1>) -> InFacility<'a> {
     InFacility { facility, id: None, after, limit: paging.fetch() }
 }
 
-fn just<'a>(facility: &'a str, id: &'a str) -> InFacility<'a> {
+/// One thing of a facility.
+pub(super) fn just<'a>(facility: &'a str, id: &'a str) -> InFacility<'a> {
     InFacility { facility, id: Some(id), after: None, limit: 1 }
 }
 
