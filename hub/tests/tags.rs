@@ -317,13 +317,17 @@ async fn other_knobs_are_tried_on_the_journal_before_they_are_applied() {
     let journal = open_for_reading(&running.dir().join("journal"), &at).unwrap();
     let run = async |tuning: &str| {
         let tunings = [tuning.parse::<Tuning>().unwrap()];
-        what_if(&at, &journal, &snapshots, &tunings, |_, _| {}).await.unwrap()
+        what_if(&at, &journal, &snapshots, &tunings, |_, _| {}).await
     };
+    // Knobs for nowhere would change nothing, whatever they are.
+    for nowhere in ["f1/hall=stay_s:20", "f3/floor=stay_s:20", "hall=stay_s:20"] {
+        assert!(run(nowhere).await.is_err(), "{nowhere}");
+    }
     // The knobs in force change nothing.
-    let same = run("f1/floor=arrive_permille:950").await;
+    let same = run("f1/floor=arrive_permille:950").await.unwrap();
     assert!(same.iter().all(hub::what_if::Report::is_same), "{same:?}");
     // Where nearly every read is a stray one, more are needed.
-    let doubting = run("floor=ghost_ppm:100000,arrive_permille:999").await;
+    let doubting = run("floor=ghost_ppm:100000,arrive_permille:999").await.unwrap();
     let of_f1 = doubting.iter().find(|report| report.as_it_was.contains_key("arrived")).unwrap();
     assert_eq!(of_f1.as_it_was["arrived"], 1);
     assert_eq!((of_f1.only_as_it_was, of_f1.as_it_would_be.get("arrived")), (1, None));
