@@ -167,6 +167,8 @@ fn what_cannot_be_is_refused_by_name() {
     assert_eq!(error("043e0000000b00000005"), LlrpError::Short("the message"));
     assert_eq!(error("003e0000000a00000005"), LlrpError::Version(0));
     assert_eq!(error("0c3e0000000a00000005"), LlrpError::Version(3));
+    // HTTP/1.1 4…
+    assert_eq!(error("485454502f312e312034"), LlrpError::First(0x48));
     assert_eq!(error("04050000000a00000005"), LlrpError::Message(5));
     assert_eq!(error("04150000000c000000050000"), LlrpError::Short("DELETE_ROSPEC"));
     // A TLV parameter that is longer than the message, shorter than its header, and one that nobody knows.

@@ -110,6 +110,10 @@ impl Buses {
                 profile: Arc::clone(&device.profile),
             });
         }
+        // A port is somebody's alone. Opened for nobody, it would be held against the device that comes to it.
+        let is_idle =
+            |spec: &BusSpec| matches!(spec.address, BusAddress::Line(..)) && spec.units.is_empty();
+        wanted.retain(|_, (_, spec)| !is_idle(spec));
         let starter = |spec: BusSpec| {
             let sink = Frames {
                 directory: Arc::clone(&self.directory),

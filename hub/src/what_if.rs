@@ -58,6 +58,16 @@ pub struct Tuning {
     pub knobs: ZoneMobility,
 }
 
+impl Tuning {
+    /// It is for this place, `facility/zone`.
+    fn names(&self, place: &str) -> bool {
+        place.split_once('/').is_some_and(|(facility, zone)| {
+            zone == self.zone.as_str()
+                && self.facility.as_ref().is_none_or(|own| own.as_str() == facility)
+        })
+    }
+}
+
 impl FromStr for Tuning {
     type Err = TuningError;
 
@@ -131,7 +141,8 @@ impl Report {
     }
 }
 
-/// Folds every shard twice. `progress` is told (done, of how many) in bytes of journal.
+/// Folds every shard twice. `progress` is told (done, of how many) in bytes of journal. Knobs for a zone that is nowhere are an
+/// error: that nothing would be otherwise would be said of a slip of the pen.
 pub async fn what_if(
     positions: &[ShardPosition],
     journal: &Journal<RealFs>,
@@ -144,6 +155,17 @@ pub async fn what_if(
     for (id, position) in (0..).zip(positions) {
         replay::same_journal(position, journal)?;
         reports.push(shard(id, position.offset, journal, snapshots, tunings, &mut progress).await?);
+    }
+    let is_somewhere = |tuning: &&Tuning| {
+        reports.iter().flat_map(|report| &report.zones).any(|place| tuning.names(place))
+    };
+    if let Some(nowhere) = tunings.iter().find(|tuning| !is_somewhere(tuning)) {
+        match &nowhere.facility {
+            Some(facility) => {
+                anyhow::bail!("facility {facility} has no zone {}, or is not there", nowhere.zone)
+            }
+            None => anyhow::bail!("no facility has a zone {}", nowhere.zone),
+        }
     }
     Ok(reports)
 }

@@ -141,13 +141,46 @@ async fn master_data_is_written_whole_or_not_at_all() {
     let changed = call("POST", "/api/v1/import", changed).await;
     assert_eq!((changed.status, &changed.json()["changed"]), (200, &json!(2)), "{}", changed.text);
     assert_eq!(running.get("/api/v1/skus/cola").await["revision"], 2);
+    // What an import leaves out stays as it is; the whole planogram is another matter.
+    let bare = json!({
+        "skus": [{"id": "cola", "name": "Cola"}],
+        "slots": [{"facility": "f1", "id": "dock", "shelf": "A"}],
+        "planogram": [{"facility": "f1", "slot": "A-2", "sku": "cola", "source": "weight"}],
+        "devices": [{"id": "scale-1", "facility": "f1"}],
+    });
+    let bare = call("POST", "/api/v1/import", bare).await;
+    assert_eq!((&bare.json()["changed"], &bare.json()["unchanged"]), (&json!(1), &json!(3)));
+    let cola = running.get("/api/v1/skus/cola").await;
+    let kept = json!({"id": "cola", "name": "Cola", "unit_weight_mg": 350_000, "unit_sigma_mg": 1_000,
+                      "gtin": "4006381333931", "revision": 3});
+    assert_eq!(cola, kept);
+    let erased = json!({"skus": [{"id": "cola", "name": "Cola", "gtin": null}],
+                        "devices": [{"id": "scale-1", "facility": "f1", "channels": []}]});
+    assert_eq!(call("POST", "/api/v1/import", erased).await.json()["changed"], 2);
+    assert_eq!(running.get("/api/v1/skus/cola").await["gtin"], Value::Null);
+    assert_eq!(running.get("/api/v1/devices/scale-1").await["channels"], json!([]));
+    let whole = json!({"lines": [{"slot": "A-2", "sku": "cola", "source": "weight"}]});
+    let whole = call("PUT", "/api/v1/facilities/f1/planogram", whole).await.json();
+    assert_eq!((&whole["lines"][0]["capacity"], &whole["lines"][1]), (&Value::Null, &Value::Null));
+    call("POST", "/api/v1/import", import()).await;
+
     let other = call("POST", "/api/v1/skus", json!({"id": "cola", "name": "Other"})).await;
     assert_eq!(other.problem(), (409, "conflict".into()));
-    let gtin =
-        call("POST", "/api/v1/skus", json!({"id": "cola2", "name": "x", "gtin": "4006381333931"}))
-            .await;
-    assert_eq!(gtin.problem(), (409, "conflict".into()));
-    assert_eq!(gtin.json()["field"], "gtin");
+    // A GTIN is one SKU's, with and without its leading zeros.
+    for gtin in ["4006381333931", "04006381333931"] {
+        let taken = json!({"id": "cola2", "name": "x", "gtin": gtin});
+        let taken = call("POST", "/api/v1/skus", taken).await;
+        assert_eq!(taken.problem(), (409, "conflict".into()));
+        assert_eq!(taken.json()["field"], "gtin");
+    }
+    let twice = json!({"skus": [{"id": "tea", "name": "Tea", "gtin": "614141000029"},
+                                {"id": "mate", "name": "Mate", "gtin": "00614141000029"}]});
+    let twice = call("POST", "/api/v1/import", twice).await;
+    assert_eq!((twice.problem().0, &twice.json()["field"]), (409, &json!("skus[1].gtin")));
+    let wrong = json!({"id": "tea", "name": "Tea", "gtin": "614141000028"});
+    let wrong = call("POST", "/api/v1/skus", wrong).await;
+    assert_eq!(wrong.problem(), (422, "invalid".into()));
+    assert!(wrong.text.contains("the check digit must be 9, not 8"), "{}", wrong.text);
 
     // One thing at a time.
     for (path, body) in [

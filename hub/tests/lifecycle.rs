@@ -252,7 +252,7 @@ async fn what_is_in_use_stays_and_what_is_gone_keeps_its_history() {
     assert_eq!(refused.problem(), (422, "unknown_slot".into()));
 
     stays("/facilities/f1/slots/A-2", "it stands on cell 0 of device scale").await;
-    let bare = json!({"devices": [{"id": "scale", "facility": "f1"}]});
+    let bare = json!({"devices": [{"id": "scale", "facility": "f1", "channels": []}]});
     running.post("/api/v1/import", bare).await;
     goes("/devices/scale").await;
     goes("/skus/cola").await;

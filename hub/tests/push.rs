@@ -130,6 +130,7 @@ async fn the_operator_of_a_scanner_is_set_and_kept() {
     for (body, field) in [
         (json!({"mode": "eat"}), "mode"),
         (json!({"mode": "pick", "slot": "a b"}), "slot"),
+        (json!({"mode": "pick", "slot": "A-9"}), "slot"),
         (json!({"mode": "pick", "operator": ""}), "operator"),
         (json!({"mode": "pick", "who": "x"}), "who"),
     ] {
@@ -154,6 +155,9 @@ async fn the_operator_of_a_scanner_is_set_and_kept() {
         let answer = running.call("PUT", &path, Some(place)).await;
         json!([answer.status, answer.json()["code"]])
     };
+    // A port is not opened for nobody.
+    let told = running.get("/api/v1/buses/line").await["last_error"].clone();
+    assert_eq!(told, "no device is on it, so it is not connected");
     assert_eq!(put("plain-1", 1).await, json!([409, "not_serial"]));
     assert_eq!(put("scanner-1", 2).await, json!([422, "invalid"]));
     assert_eq!(put("scanner-1", 1).await, json!([200, null]));

@@ -317,13 +317,17 @@ async fn other_knobs_are_tried_on_the_journal_before_they_are_applied() {
     let journal = open_for_reading(&running.dir().join("journal"), &at).unwrap();
     let run = async |tuning: &str| {
         let tunings = [tuning.parse::<Tuning>().unwrap()];
-        what_if(&at, &journal, &snapshots, &tunings, |_, _| {}).await.unwrap()
+        what_if(&at, &journal, &snapshots, &tunings, |_, _| {}).await
     };
+    // Knobs for nowhere would change nothing, whatever they are.
+    for nowhere in ["f1/hall=stay_s:20", "f3/floor=stay_s:20", "hall=stay_s:20"] {
+        assert!(run(nowhere).await.is_err(), "{nowhere}");
+    }
     // The knobs in force change nothing.
-    let same = run("f1/floor=arrive_permille:950").await;
+    let same = run("f1/floor=arrive_permille:950").await.unwrap();
     assert!(same.iter().all(hub::what_if::Report::is_same), "{same:?}");
     // Where nearly every read is a stray one, more are needed.
-    let doubting = run("floor=ghost_ppm:100000,arrive_permille:999").await;
+    let doubting = run("floor=ghost_ppm:100000,arrive_permille:999").await.unwrap();
     let of_f1 = doubting.iter().find(|report| report.as_it_was.contains_key("arrived")).unwrap();
     assert_eq!(of_f1.as_it_was["arrived"], 1);
     assert_eq!((of_f1.only_as_it_was, of_f1.as_it_would_be.get("arrived")), (1, None));
@@ -334,5 +338,70 @@ async fn other_knobs_are_tried_on_the_journal_before_they_are_applied() {
     // Nothing of it was applied.
     let list = running.get("/api/v1/facilities/f1/tags?present=true").await;
     assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    running.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_import_keeps_what_it_leaves_out_and_refuses_antennas_without_sense() {
+    let running = Running::start().await;
+    let mut all = shops();
+    all["zones"][1]["mobility"] = json!({"quiet_ms": 900});
+    running.post("/api/v1/import", all.clone()).await;
+    let import = async |body: Value| running.call("POST", "/api/v1/import", Some(body)).await;
+
+    let bare = json!({
+        "zones": [{"facility": "f1", "id": "door", "name": "Door"}],
+        "shelves": [{"facility": "f1", "id": "A", "name": "A"}],
+        "devices": [{"id": "reader-f1", "facility": "f1"}],
+    });
+    assert_eq!(import(bare).await.json()["unchanged"], 3);
+    let antennas = running.get("/api/v1/devices/reader-f1").await["antennas"].clone();
+    assert_eq!(antennas[0], json!({"port": 1, "zone": "floor", "slot": "A-1", "outside": false}));
+    let usual =
+        json!({"zones": [{"facility": "f1", "id": "door", "name": "Door", "mobility": null}]});
+    assert_eq!(import(usual).await.json()["changed"], 1);
+    let door = running.get("/api/v1/facilities/f1/zones/door").await;
+    assert_eq!((&door["personality"], &door["mobility"]), (&json!("exit"), &Value::Null));
+
+    let scale =
+        json!([{"id": "scale", "facility": "f1", "antennas": [{"port": 1, "zone": "door"}]}]);
+    let turned = json!([{"id": "reader-f1", "facility": "f1", "profile": "default"}]);
+    let with = |second: Value| json!([{"id": "reader-f1", "facility": "f1", "antennas": [{"port": 1, "zone": "floor"}, second]}]);
+    for (devices, code, field, says) in [
+        (scale, "invalid", "antennas", "reads no tags"),
+        (turned, "invalid", "antennas", "reads no tags"),
+        (
+            with(json!({"port": 2, "zone": "hall"})),
+            "unknown_reference",
+            "antennas[1].zone",
+            "zone \"hall\"",
+        ),
+        (
+            with(json!({"port": 2, "zone": "floor", "slot": "A-9"})),
+            "unknown_reference",
+            "antennas[1].slot",
+            "slot \"A-9\"",
+        ),
+        (
+            with(json!({"port": 2, "zone": "floor", "outside": true})),
+            "invalid",
+            "antennas[1].outside",
+            "no exit",
+        ),
+        (
+            with(json!({"port": 2, "zone": "door", "slot": "A-1"})),
+            "invalid",
+            "antennas[1].slot",
+            "stands in zone floor",
+        ),
+    ] {
+        let refused = import(json!({ "devices": devices })).await;
+        assert_eq!(refused.problem(), (422, code.to_owned()), "{}", refused.text);
+        let told = refused.json();
+        assert_eq!(told["field"], format!("devices[0].{field}"), "{told}");
+        assert!(told["detail"].as_str().unwrap().contains(says), "{told}");
+    }
+    let outside = with(json!({"port": 2, "zone": "door", "outside": true}));
+    assert_eq!(import(json!({ "devices": outside })).await.json()["changed"], 1);
     running.stop().await;
 }

@@ -51,6 +51,11 @@ fn a_reader_written_by_others_is_read_lost_and_found_again() {
     let state = portals.state("kit-dock");
     let about = &state["reader"]["about"];
     assert_eq!((&about["vendor"], &about["antennas"]), (&json!(25_882), &json!(4)), "{state:#}");
+    let unit = &state["units"][0];
+    assert_eq!((&unit["device"], &unit["unit"]), (&json!("kit-dock"), &json!(1)), "{state:#}");
+    assert_eq!((&state["last_error"], &unit["ok"]), (&json!(""), &json!(true)), "{state:#}");
+    let asked = hub.api().post("/devices/kit-dock/read/reads", &json!({}));
+    assert_eq!((asked.status, asked.code()), (409, "no_commands"));
     for figure in ["garbled", "foreign", "unknown", "lost", "timeouts"] {
         assert_eq!(state["reader"][figure], 0, "{figure}: {state:#}");
     }

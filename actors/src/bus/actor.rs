@@ -172,8 +172,7 @@ impl<'a, K: Sink> Bus<'a, K> {
     }
 
     fn connected(&mut self) {
-        self.health.up.store(true, Relaxed);
-        if self.health.connects.fetch_add(1, Relaxed) > 0 && self.spec.units.len() == 1 {
+        if self.health.note_connected() > 0 && self.spec.units.len() == 1 {
             // Link and unit are one thing; on a shared line a dead unit stays known as dead.
             self.schedule.link_restored(self.now_us());
         }
@@ -284,7 +283,7 @@ impl<'a, K: Sink> Bus<'a, K> {
         }
         // One that answers nothing but exceptions is asked no more often than one that is silent.
         let answered = error.is_none();
-        told.failing.store(!answered, Relaxed);
+        told.note_end(answered);
         if let Some(error) = error {
             told.note_error(error);
         }

@@ -117,7 +117,7 @@ impl FromStr for BusAddress {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let bad = |why: &str| {
-            let forms = "tcp://HOST:502, rtu+tcp://HOST:PORT, rtu:///dev/serial/by-id/NAME?baud=19200&parity=none or serial:///dev/serial/by-id/NAME?baud=115200";
+            let forms = "tcp://HOST:502, rtu+tcp://HOST:PORT, rtu:///dev/serial/by-id/NAME?baud=19200&parity=none, serial:///dev/serial/by-id/NAME?baud=115200, llrp://HOST:5084 or llrps://HOST:5085";
             AddressError::new(text, why, "a bus address", forms)
         };
         if text.len() > ADDRESS_BYTES_MAX {
@@ -143,25 +143,38 @@ impl FromStr for BusAddress {
                 Ok(Self::Line(place.to_owned(), serial))
             }
             "rtu" | "serial" => Err(bad("a serial port is named by its whole path")),
-            _ => Err(bad("the scheme is none of tcp, rtu+tcp, rtu and serial")),
+            _ => Err(bad("the scheme is none of tcp, rtu+tcp, rtu, serial, llrp and llrps")),
         }
     }
 }
 
 /// `host:port`, with the usual port where none is written.
 pub(crate) fn host_port(place: &str, port: Option<u16>) -> Result<String, String> {
+    if let Some((_, rest)) = place.split_once('/') {
+        return Err(format!(
+            "it goes on with {:?}, and one host has neither a path nor a network",
+            format!("/{rest}")
+        ));
+    }
     let (host, given) = match place.rsplit_once(':') {
         // An IPv6 address has colons of its own and is written in brackets.
-        Some((host, digits)) if !digits.ends_with(']') => {
-            (host, Some(digits.parse::<u16>().map_err(|_| "the port is not a number".to_owned())?))
-        }
+        Some((host, digits)) if !digits.ends_with(']') => (
+            host,
+            Some(
+                digits
+                    .parse::<u16>()
+                    .map_err(|_| format!("the port {digits:?} is not a number"))?,
+            ),
+        ),
         Some(_) | None => (place, None),
     };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let known = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
-    if bare.is_empty() || !bare.chars().all(known) || (bare.contains(':') && !host.starts_with('['))
-    {
-        return Err("the host is missing or not a name or address".into());
+    if bare.is_empty() {
+        return Err("the host is missing".into());
+    }
+    if !bare.chars().all(known) || (bare.contains(':') && !host.starts_with('[')) {
+        return Err(format!("the host {host:?} is not a name or address"));
     }
     let port = given.or(port).filter(|port| *port > 0);
     Ok(format!("{host}:{}", port.ok_or("the port is missing")?))
@@ -267,6 +280,16 @@ mod tests {
             "tcp://h:0",
         ] {
             assert!(bad.parse::<BusAddress>().is_err(), "{bad}");
+        }
+        for (bad, why) in [
+            ("udp://x:1", "llrp and llrps"),
+            ("tcp://10.0.0.0/24", "goes on with \"/24\""),
+            ("tcp://h:502/x", "neither a path nor a network"),
+            ("tcp://:502", "the host is missing"),
+            ("tcp://h:x", "the port \"x\" is not a number"),
+        ] {
+            let error = bad.parse::<BusAddress>().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
         }
     }
 

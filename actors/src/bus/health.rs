@@ -59,9 +59,16 @@ pub struct UnitHealth {
 }
 
 impl BusHealth {
-    /// What went wrong last; empty when nothing did.
+    /// What is wrong; empty when nothing is.
     pub fn error(&self) -> String {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes that the link is up and nothing is wrong any more; returns how often it was up before.
+    pub fn note_connected(&self) -> u64 {
+        forget(&self.error);
+        self.up.store(true, Relaxed);
+        self.connects.fetch_add(1, Relaxed)
     }
 
     /// Notes what went wrong.
@@ -71,7 +78,7 @@ impl BusHealth {
 }
 
 impl UnitHealth {
-    /// What went wrong last; empty when nothing did.
+    /// What is wrong; empty when nothing is.
     pub fn error(&self) -> String {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -83,6 +90,13 @@ impl UnitHealth {
         let known = self.latency_us.load(Relaxed);
         let smooth = if known == 0 { took } else { known - known / 8 + took / 8 };
         self.latency_us.store(smooth, Relaxed);
+    }
+
+    /// Notes whether the last request went well; what was wrong before is over then.
+    pub fn note_end(&self, well: bool) {
+        if self.failing.swap(!well, Relaxed) && well {
+            forget(&self.error);
+        }
     }
 
     /// Notes what went wrong.
@@ -98,6 +112,10 @@ impl UnitHealth {
         }
         keep(&self.error, error);
     }
+}
+
+fn forget(place: &Mutex<String>) {
+    place.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 fn keep(place: &Mutex<String>, error: &CallError) {

@@ -249,8 +249,7 @@ impl<K: Sink> Reader<K> {
     }
 
     fn connected(&self, session: &Session) {
-        self.health.up.store(true, Relaxed);
-        self.health.connects.fetch_add(1, Relaxed);
+        self.health.note_connected();
         if let Some(capabilities) = session.capabilities() {
             let about = About::of(capabilities);
             tracing::info!(

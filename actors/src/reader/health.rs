@@ -83,7 +83,7 @@ pub struct ReaderHealth {
 }
 
 impl ReaderHealth {
-    /// What went wrong last; empty when nothing did.
+    /// What is wrong; empty when nothing is.
     pub fn error(&self) -> String {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -96,6 +96,13 @@ impl ReaderHealth {
     /// Notes what it said of itself.
     pub fn note_about(&self, about: About) {
         *self.about.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
+    }
+
+    /// Notes that it is connected and set, and that nothing is wrong any more.
+    pub fn note_connected(&self) {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.up.store(true, Relaxed);
+        self.connects.fetch_add(1, Relaxed);
     }
 
     /// Notes what went wrong.

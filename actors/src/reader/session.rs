@@ -300,13 +300,6 @@ impl Session {
     /// The next whole message.
     fn whole(&mut self) -> Result<Option<Bytes>, ReaderError> {
         let garbled = |error: LlrpError| ReaderError::Garbled(error.to_string());
-        // A stream that is out of step shows it here: three reserved bits, and few versions.
-        if let Some(first) = self.incoming.first() {
-            let version = first >> 2 & 7;
-            if first >> 5 != 0 || !(1..=2).contains(&version) {
-                return Err(garbled(LlrpError::Version(version)));
-            }
-        }
         let Some(length) = frame_length(&self.incoming).map_err(garbled)? else { return Ok(None) };
         if self.incoming.len() < length {
             return Ok(None);

@@ -115,8 +115,7 @@ async fn run<K: Sink>(
         match open(&spec.address) {
             Ok(mut port) => {
                 tracing::info!(line = spec.id, address = %spec.address, "line is open");
-                health.up.store(true, Relaxed);
-                health.connects.fetch_add(1, Relaxed);
+                health.note_connected();
                 let opened = Instant::now();
                 ears.begin(opened);
                 let told = told.as_ref();

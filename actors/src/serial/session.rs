@@ -21,7 +21,7 @@ use std::{
 
 use device_profiles::{
     DeviceId, ScanMode, SlotId,
-    codec::scanner::{Context, Doing, Line, code_of, frame, mode_of, name_of},
+    codec::scanner::{Context, Doing, Line, code_of, command_of, frame, mode_of, name_of},
     ids::check_id,
 };
 use tokio::sync::Notify;
@@ -30,8 +30,6 @@ use tokio::sync::Notify;
 pub const SAME_SCAN_MS: u64 = 300;
 /// Codes of one count; scans of further ones are kept and rejected.
 pub const COUNTED_CODES_MAX: usize = 4_096;
-/// What every command barcode begins with.
-const COMMAND: &str = "STOCKFOLD:";
 
 /// What came of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,9 +135,7 @@ impl Session {
 
     /// Whether a code is a command, and then it is carried out.
     fn command(&mut self, code: &str) -> bool {
-        // An AIM identifier may stand in front.
-        let bare = code.strip_prefix(']').and_then(|rest| rest.get(2..)).unwrap_or(code);
-        let Some(word) = bare.strip_prefix(COMMAND) else { return false };
+        let Some(word) = command_of(code) else { return false };
         match word.split_once(':') {
             None if word == "END" => self.context.mode = Doing::Unset,
             None => match mode_of(&word.to_ascii_lowercase()) {
@@ -262,7 +258,7 @@ mod tests {
         session.scan(b"STOCKFOLD:SLOT:", 3_001);
         session.scan(b"STOCKFOLD:WHO:", 3_002);
         assert_eq!(said(&mut session, "x", 4_000), ("-", 1, String::new(), String::new()));
-        // What only looks like a command is a code like any other.
+        // What only looks like a command is kept like any other scan, and refused when it is read.
         for code in ["STOCKFOLD:EAT", "STOCKFOLD:SLOT:a b", "STOCKFOLD:", "my STOCKFOLD:PICK"] {
             assert!(matches!(session.scan(code.as_bytes(), 5_000), Came::Frame(_)), "{code}");
         }

@@ -14,7 +14,8 @@
 //! ```
 //! The code is that of the line without white space and control characters at its ends and without the AIM identifier in front.
 //! Where it names a trade item (GTIN, GS1 elements, Digital Link), the item's GTIN of 14 digits is the code. A code that says it
-//! is GS1 and is not is refused: a wrong digit is another item.
+//! is GS1 and is not is refused: a wrong digit is another item. A code that begins like a command ([`command_of`]) and is none is
+//! refused too: nobody's goods are called so.
 
 use crate::{
     gs1::Barcode,
@@ -150,8 +151,20 @@ pub fn code_of(line: &[u8]) -> Result<&str, DecodeReject> {
     Ok(text)
 }
 
+/// What every command barcode begins with.
+const COMMAND: &str = "STOCKFOLD:";
+
+/// What a command barcode says after its beginning, in front of which an AIM identifier may stand; `None` = it is none.
+pub fn command_of(code: &str) -> Option<&str> {
+    let bare = code.strip_prefix(']').and_then(|rest| rest.get(2..)).unwrap_or(code);
+    bare.strip_prefix(COMMAND)
+}
+
 /// What a code names: the GTIN of a trade item, else the code itself without its AIM identifier.
 pub fn name_of(code: &str) -> Result<String, DecodeReject> {
+    if command_of(code).is_some() {
+        return Err(DecodeReject::NotMessage(format!("unknown command {code:?}")));
+    }
     match Barcode::read(code) {
         Barcode::Bad { why, .. } => Err(DecodeReject::NotMessage(format!("GS1: {why}"))),
         Barcode::Gtin(gtin) => Ok(gtin),
@@ -254,6 +267,9 @@ mod tests {
             ("4006381333932", Ok("4006381333932")),
             ("]A0BIN-7", Ok("BIN-7")),
             ("]C100006141411234567890", Ok("]C100006141411234567890")),
+            ("]C0STOCKFOLD:EAT", Err("not_message")),
+            ("STOCKFOLD:", Err("not_message")),
+            ("my STOCKFOLD:PICK", Ok("my STOCKFOLD:PICK")),
             ("]A0", Err("empty")),
             ("  \r\n", Err("empty")),
         ] {

@@ -75,6 +75,15 @@ pub fn check_digit(digits: &str) -> char {
     char::from_digit((10 - sum % 10) % 10, 10).unwrap_or('0')
 }
 
+/// A GTIN of 8 to 14 digits in the one form that all of them have: 14 digits, the last of which checks the others.
+pub fn gtin14(gtin: &str) -> Result<String, EpcError> {
+    if !(8..=14).contains(&gtin.len()) {
+        return Err(EpcError::Key(gtin.to_owned()));
+    }
+    checked(gtin)?;
+    Ok(format!("{gtin:0>14}"))
+}
+
 /// A key without its check digit, which must be right.
 pub fn checked(key: &str) -> Result<&str, EpcError> {
     let (digits, found) = match key.char_indices().last() {

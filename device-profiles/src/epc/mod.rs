@@ -24,7 +24,7 @@ mod uri;
 use std::fmt;
 
 pub(crate) use digits::is_gs1;
-pub use digits::{Digits, check_digit, checked};
+pub use digits::{Digits, check_digit, checked, gtin14};
 pub use scheme::Form;
 
 /// Why bytes or a text are no EPC.

@@ -58,6 +58,9 @@ pub enum LlrpError {
     /// A length that cannot be.
     #[error("a message of {0} bytes cannot be; {HEADER_BYTES} to {MESSAGE_BYTES_MAX} are possible")]
     Length(u32),
+    /// The first byte is none that a message begins with.
+    #[error("whatever is there does not speak LLRP: a message cannot begin with byte {0:02X}")]
+    First(u8),
     /// A version that is not spoken here.
     #[error("LLRP version {0} is not spoken here; 1 (1.0.1) and 2 (1.1) are")]
     Version(u8),

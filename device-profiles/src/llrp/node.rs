@@ -135,8 +135,21 @@ pub(super) fn fixed_bytes(number: u16) -> Option<usize> {
     bits.is_multiple_of(8).then(|| usize::try_from(bits / 8).unwrap())
 }
 
+/// Whether a message can begin with this byte: three reserved bits, and few versions. A stream that is out of step shows it here.
+fn begins(first: u8) -> Result<(), LlrpError> {
+    let version = first >> 2 & 7;
+    if first >> 5 != 0 {
+        Err(LlrpError::First(first))
+    } else if (1..=2).contains(&version) {
+        Ok(())
+    } else {
+        Err(LlrpError::Version(version))
+    }
+}
+
 /// How long the message is that begins here, header included; `None` when too few bytes are there to tell.
 pub fn frame_length(bytes: &[u8]) -> Result<Option<usize>, LlrpError> {
+    bytes.first().map_or(Ok(()), |first| begins(*first))?;
     let Some(head) = bytes.get(..HEADER_BYTES) else { return Ok(None) };
     let length = u32::from_be_bytes([head[2], head[3], head[4], head[5]]);
     match usize::try_from(length) {
@@ -280,9 +293,6 @@ impl Message {
         let mut reader = Reader::new(bytes, "the header");
         let head = u16::try_from(reader.number(16)?).unwrap_or(0);
         let version = u8::try_from(head >> 10 & 7).unwrap_or(0);
-        if !(1..=2).contains(&version) {
-            return Err(LlrpError::Version(version));
-        }
         let number = head & 0x3FF;
         let layout = Layout::find(&MESSAGE_LAYOUTS, number).ok_or(LlrpError::Message(number))?;
         reader.number(32)?;

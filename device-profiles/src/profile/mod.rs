@@ -368,6 +368,11 @@ impl Profile {
     pub fn stream(&self, name: &str) -> Option<&Stream> {
         self.streams.get(name).or(self.other.as_ref())
     }
+
+    /// A stream of it is one of tags.
+    pub fn reads_tags(&self) -> bool {
+        self.streams.values().chain(&self.other).any(|s| matches!(s.kind, Kind::Tags(_)))
+    }
 }
 
 fn check_envelope(codec: Codec, envelope: &Envelope) -> Result<(), ProfileError> {

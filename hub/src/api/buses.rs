@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, http::StatusCode, web};
 use actors::{
     bus::{Ask, AskError, Asked, BusAddress, Handle},
-    reader::ReaderAddress,
+    reader::{self, ReaderAddress},
 };
 use device_profiles::FacilityId;
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ pub struct BusState {
     bus: Bus,
     /// It is connected.
     up: bool,
-    /// What went wrong last; empty when nothing did.
+    /// What is wrong; empty when nothing is.
     last_error: String,
     /// Share of its time in which it was in use, percent.
     used_percent: f64,
@@ -104,8 +104,35 @@ pub struct UnitState {
     garbled: u64,
     /// Requests that it refused whole and that are made in parts since.
     splits: u64,
-    /// What went wrong last; empty when nothing did.
+    /// What is wrong; empty when nothing is.
     last_error: String,
+}
+
+/// What has nobody to listen for.
+const NO_DEVICE: &str = "no device is on it, so it is not connected";
+
+impl UnitState {
+    /// The one unit of an RFID reader. It is not polled, so what counts polls is 0.
+    fn of_reader(running: &Running<reader::Handle>) -> Self {
+        let health = &running.handle.health;
+        Self {
+            device: running.handle.spec.device.to_string(),
+            unit: READER_UNIT,
+            ok: health.up.load(Relaxed),
+            aside: false,
+            frozen: false,
+            answered_ms_ago: ReaderState::heard_ms_ago(health),
+            latency_ms: 0.0,
+            polls: 0,
+            delivered: health.delivered.load(Relaxed),
+            full: health.lost.load(Relaxed),
+            timeouts: health.timeouts.load(Relaxed),
+            exceptions: 0,
+            garbled: health.garbled.load(Relaxed),
+            splits: 0,
+            last_error: health.error(),
+        }
+    }
 }
 
 fn state(api: &Api, bus: Bus) -> BusState {
@@ -114,7 +141,8 @@ fn state(api: &Api, bus: Bus) -> BusState {
     }
     let running = api.desk.buses.running.get(&bus.id);
     let Some(running) = running else {
-        let last_error = "it is not running yet".to_owned();
+        let is_line = bus.address.parse().is_ok_and(|a| matches!(a, BusAddress::Line(..)));
+        let last_error = if is_line { NO_DEVICE } else { "it is not running yet" }.to_owned();
         return BusState {
             bus,
             up: false,
@@ -162,17 +190,15 @@ fn state(api: &Api, bus: Bus) -> BusState {
 
 fn reader(api: &Api, bus: Bus) -> BusState {
     let running = api.desk.readers.running.get(&bus.id);
+    let units: Vec<UnitState> = running.iter().map(UnitState::of_reader).collect();
     let health = running.as_ref().map(|running| &running.handle.health);
     BusState {
         bus,
         up: health.is_some_and(|health| health.up.load(Relaxed)),
-        last_error: match health {
-            Some(health) => health.error(),
-            None => "no device is on it, so it is not connected".to_owned(),
-        },
+        last_error: health.map_or_else(|| NO_DEVICE.to_owned(), |health| health.error()),
         used_percent: 0.0,
         connects: health.map_or(0, |health| health.connects.load(Relaxed)),
-        units: Vec::new(),
+        units,
         reader: running.as_ref().map(ReaderState::of),
     }
 }
@@ -357,8 +383,14 @@ pub(super) async fn carry_out(api: &Api, device: &str, name: String) -> Answer {
 
 fn on_bus(api: &Api, device: &str) -> Result<(Running<Handle>, usize), Problem> {
     api.desk.buses.of_device(device).ok_or_else(|| {
-        if api.desk.directory.device(device).is_none() {
+        let Some(known) = api.desk.directory.device(device) else {
             return Problem::not_found("device", device);
+        };
+        if known.profile.llrp.is_some() {
+            let detail = format!(
+                "Device {device} is an RFID reader. It is set by its profile, speaks by itself, and takes no commands and no requests."
+            );
+            return Problem::new(StatusCode::CONFLICT, "no_commands", detail);
         }
         let detail = format!(
             "Device {device} is on no bus. Put it on one with PUT /api/v1/devices/{device}/bus."

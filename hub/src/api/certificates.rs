@@ -140,7 +140,7 @@ fn believed(api: &Api, pem: &str, now_s: i64) -> Result<(Fingerprint, Option<i64
     }
     let chain = pair::certificates(Path::new(""), pem.as_bytes()).map_err(|error| match error {
         TlsError::Content { what, .. } => invalid(&what),
-        TlsError::Io { .. } | TlsError::Refused(_) | TlsError::Issue(_) => {
+        TlsError::Io { .. } | TlsError::Refused(_) | TlsError::Unset(_) | TlsError::Issue(_) => {
             invalid(&error.to_string())
         }
     })?;

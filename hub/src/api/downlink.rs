@@ -61,13 +61,7 @@ pub async fn post(
         }
         return buses::carry_out(&api, &device, name).await;
     }
-    if known.profile.llrp.is_some() {
-        let detail = format!(
-            "Device {device} is an RFID reader. It is set by its profile and takes no commands."
-        );
-        return Err(Problem::new(StatusCode::CONFLICT, "no_commands", detail));
-    }
-    if known.profile.modbus.is_some() {
+    if known.profile.llrp.is_some() || known.profile.modbus.is_some() {
         return buses::carry_out(&api, &device, name).await;
     }
     check_id(&name).map_err(|error| {

@@ -105,7 +105,8 @@ fn in_facility<'a>(facility: &'a str, paging: &'a Paging<1>) -> InFacility<'a> {
     InFacility { facility, id: None, after, limit: paging.fetch() }
 }
 
-fn just<'a>(facility: &'a str, id: &'a str) -> InFacility<'a> {
+/// One thing of a facility.
+pub(super) fn just<'a>(facility: &'a str, id: &'a str) -> InFacility<'a> {
     InFacility { facility, id: Some(id), after: None, limit: 1 }
 }
 
@@ -315,6 +316,9 @@ pub async fn put_planogram(
     let mut planogram = body.0.lines;
     for line in &mut planogram {
         line.facility = Some(same_facility(&path, line.facility.as_ref())?);
+        // This is all there is of a line, so what it leaves out goes.
+        line.capacity = line.capacity.said();
+        line.min = line.min.said();
     }
     let data = MasterData { planogram, ..MasterData::default() };
     let how = Write {

@@ -288,6 +288,9 @@ impl From<MasterError> for Problem {
                 let detail = format!("Nothing was written: {detail}.");
                 Self::new(StatusCode::CONFLICT, "conflict", detail).in_field(field(&at))
             }
+            MasterError::Senseless { at, detail } => {
+                Self::invalid(field(&at), format!("Nothing was written: {detail}."))
+            }
             MasterError::Store(fault) => fault.into(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use actors::reader::Handle;
+use actors::reader::{Handle, ReaderHealth};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -61,11 +61,16 @@ pub struct AboutReader {
 }
 
 impl ReaderState {
+    /// Milliseconds since it said anything.
+    pub(super) fn heard_ms_ago(health: &ReaderHealth) -> Option<u64> {
+        let heard = health.heard_us.load(Relaxed);
+        let ago_us = health.lived_us.load(Relaxed).saturating_sub(heard);
+        (heard > 0).then_some(ago_us / 1_000)
+    }
+
     /// Of a reader that runs.
     pub(super) fn of(running: &Running<Handle>) -> Self {
         let h = &running.handle.health;
-        let heard = h.heard_us.load(Relaxed);
-        let ago_us = h.lived_us.load(Relaxed).saturating_sub(heard);
         Self {
             device: running.handle.spec.device.to_string(),
             about: h.about().map(|about| AboutReader {
@@ -76,7 +81,7 @@ impl ReaderState {
                 has_utc: about.has_utc,
                 holds: about.holds,
             }),
-            heard_ms_ago: (heard > 0).then_some(ago_us / 1_000),
+            heard_ms_ago: Self::heard_ms_ago(h),
             reads: h.reads.load(Relaxed),
             reports: h.reports.load(Relaxed),
             events: h.events.load(Relaxed),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-use super::{Api, problem::Problem, request::Json};
+use super::{Api, master::just, problem::Problem, request::Json};
 use crate::directory::Device;
 
 type Answer = Result<HttpResponse, Problem>;
@@ -102,6 +102,19 @@ pub async fn get(api: web::Data<Api>, path: web::Path<String>) -> Answer {
 pub async fn put(api: web::Data<Api>, path: web::Path<String>, body: Json<Operator>) -> Answer {
     let device = scanner(&api, &path)?;
     let context = body.0.check()?;
+    if let Some(slot) = &context.slot {
+        let known = just(device.facility.as_str(), slot.as_str());
+        if api.desk.store.list_slots(known).await?.is_empty() {
+            let detail = format!(
+                "There is no slot {:?} in facility {}, so nothing was set. Create it first.",
+                slot.as_str(),
+                device.facility
+            );
+            let problem =
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_reference", detail);
+            return Err(problem.in_field("slot"));
+        }
+    }
     if !api.desk.store.set_scanner(&device.id, &context).await? {
         return Err(Problem::not_found("device", &path));
     }

@@ -1,6 +1,9 @@
 //! Checks on posted master data that neither a type nor the database makes.
 
-use device_profiles::limits::MASS_MG_MAX;
+use device_profiles::{
+    epc::{EpcError, gtin14},
+    limits::MASS_MG_MAX,
+};
 
 use super::{
     limits::{
@@ -25,7 +28,7 @@ pub fn master_data(data: &MasterData) -> Result<(), Problem> {
     }
     for (i, zone) in data.zones.iter().enumerate() {
         name(&zone.name, || format!("zones[{i}].name"))?;
-        if let Some(mobility) = zone.mobility {
+        if let Some(mobility) = *zone.mobility {
             let whole = mobility.over(zone.personality.mobility());
             whole.check().map_err(|error| {
                 Problem::invalid(format!("zones[{i}].mobility.{}", error.knob), format!("{error}."))
@@ -36,7 +39,7 @@ pub fn master_data(data: &MasterData) -> Result<(), Problem> {
         name(&shelf.name, || format!("shelves[{i}].name"))?;
     }
     for (i, slot) in data.slots.iter().enumerate() {
-        if let Some(text) = &slot.name {
+        if let Some(text) = &*slot.name {
             name(text, || format!("slots[{i}].name"))?;
         }
     }
@@ -45,15 +48,15 @@ pub fn master_data(data: &MasterData) -> Result<(), Problem> {
     }
     for (i, line) in data.planogram.iter().enumerate() {
         let most = fold::limits::QUANTITY_UNITS_MAX;
-        within(line.capacity, 0..=most, || format!("planogram[{i}].capacity"))?;
-        within(line.min, 0..=most, || format!("planogram[{i}].min"))?;
+        within(*line.capacity, 0..=most, || format!("planogram[{i}].capacity"))?;
+        within(*line.min, 0..=most, || format!("planogram[{i}].min"))?;
     }
     for (i, device) in data.devices.iter().enumerate() {
         if device.id.as_str() == "stockfold" {
             let detail = "`stockfold` is what the hub itself is called at a broker. Give the device another id.";
             return Err(Problem::invalid(format!("devices[{i}].id"), detail));
         }
-        if let Some(text) = &device.name {
+        if let Some(text) = &*device.name {
             name(text, || format!("devices[{i}].name"))?;
         }
         name(&device.profile, || format!("devices[{i}].profile"))?;
@@ -80,14 +83,16 @@ pub fn master_data(data: &MasterData) -> Result<(), Problem> {
 
 fn sku(sku: &NewSku, at: &str) -> Result<(), Problem> {
     name(&sku.name, || format!("{at}.name"))?;
-    within(sku.unit_weight_mg, 1..=MASS_MG_MAX, || format!("{at}.unit_weight_mg"))?;
-    within(Some(sku.unit_sigma_mg), 0..=MASS_MG_MAX, || format!("{at}.unit_sigma_mg"))?;
-    if let Some(gtin) = &sku.gtin {
-        let digits = gtin.bytes().all(|b| b.is_ascii_digit());
-        if !digits || !(8..=14).contains(&gtin.len()) {
-            let detail = format!("{gtin:?} is not a GTIN. It has 8 to 14 digits.");
-            return Err(Problem::invalid(format!("{at}.gtin"), detail));
-        }
+    within(*sku.unit_weight_mg, 1..=MASS_MG_MAX, || format!("{at}.unit_weight_mg"))?;
+    within(Some(*sku.unit_sigma_mg), 0..=MASS_MG_MAX, || format!("{at}.unit_sigma_mg"))?;
+    if let Some(gtin) = &*sku.gtin {
+        gtin14(gtin).map_err(|error| {
+            let detail = match error {
+                EpcError::CheckDigit { .. } => format!("Not a GTIN: {error}."),
+                _ => format!("{gtin:?} is not a GTIN. It has 8 to 14 digits."),
+            };
+            Problem::invalid(format!("{at}.gtin"), detail)
+        })?;
     }
     Ok(())
 }

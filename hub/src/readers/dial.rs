@@ -43,9 +43,8 @@ async fn connect(settings: &Readers, address: &ReaderAddress) -> io::Result<Box<
 fn tls(settings: &Readers) -> Result<ClientConfig, TlsError> {
     let refused = |error: rustls::Error| TlsError::Refused(error.to_string());
     let Some(path) = &settings.ca_file else {
-        return Err(TlsError::Refused(
-            "[readers] ca_file names no authority, and llrps:// needs that of the reader's certificate"
-                .to_owned(),
+        return Err(TlsError::Unset(
+            "[readers] ca_file names no authority, and llrps:// needs that of the reader's certificate",
         ));
     };
     let mut roots = RootCertStore::empty();

@@ -9,13 +9,18 @@
 //! References are checked here rather than left to foreign keys, because a constraint's name tells nobody which of a thousand
 //! lines is wrong. SKUs belong to no facility, so a new one is published to every facility and a new facility gets them all.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use device_profiles::FacilityId;
 use sha2::{Digest, Sha256};
 use sqlx::{Postgres, Transaction};
 
-use super::{PgStore, fault::Fault, master_writer::Writer, shapes::MasterData};
+use super::{
+    PgStore,
+    fault::Fault,
+    master_writer::Writer,
+    shapes::{MasterData, Row},
+};
 
 /// Where in the posted data something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +29,8 @@ pub struct At {
     pub list: &'static str,
     /// Which of its items.
     pub index: usize,
-    /// Which field of it.
-    pub field: &'static str,
+    /// Which field of it, such as `antennas[2].slot`.
+    pub field: Cow<'static, str>,
 }
 
 /// Why master data was not written. Nothing of it was.
@@ -50,6 +55,14 @@ pub enum MasterError {
         /// Where.
         at: At,
         /// How.
+        detail: String,
+    },
+    /// It can be nowhere, whatever else is there.
+    #[error("{detail}")]
+    Senseless {
+        /// Where.
+        at: At,
+        /// Why not.
         detail: String,
     },
     /// The store failed.
@@ -115,7 +128,7 @@ pub(super) struct Sifted<T> {
 }
 
 /// Sorts posted rows into new, changed and unchanged ones.
-pub(super) fn sift<K: Ord, T: Clone + PartialEq>(
+pub(super) fn sift<K: Ord, T: Row>(
     list: &'static str,
     posted: &[T],
     found: &BTreeMap<K, T>,
@@ -125,17 +138,19 @@ pub(super) fn sift<K: Ord, T: Clone + PartialEq>(
     let mut sifted = Sifted { write: Vec::new(), created: 0, changed: 0, unchanged: 0 };
     let mut seen: BTreeMap<K, usize> = BTreeMap::new();
     for (index, row) in posted.iter().enumerate() {
-        let at = || At { list, index, field: "id" };
-        if let Some(first) = seen.get(&key(row)) {
-            if posted[*first] == *row {
+        let at = || At { list, index, field: "id".into() };
+        let there = found.get(&key(row));
+        let row = row.clone().over(there);
+        if let Some(first) = seen.get(&key(&row)) {
+            if posted[*first].clone().over(there) == row {
                 continue;
             }
             let detail = format!("{list}[{first}] says the same thing otherwise");
             return Err(MasterError::Conflict { at: at(), detail });
         }
-        seen.insert(key(row), index);
-        match found.get(&key(row)) {
-            Some(there) if there == row => sifted.unchanged += 1,
+        seen.insert(key(&row), index);
+        match there {
+            Some(there) if *there == row => sifted.unchanged += 1,
             Some(_) if !change => {
                 let detail =
                     "it exists and is different; use another id, or change it by an import"
@@ -144,11 +159,11 @@ pub(super) fn sift<K: Ord, T: Clone + PartialEq>(
             }
             Some(_) => {
                 sifted.changed += 1;
-                sifted.write.push((index, row.clone()));
+                sifted.write.push((index, row));
             }
             None => {
                 sifted.created += 1;
-                sifted.write.push((index, row.clone()));
+                sifted.write.push((index, row));
             }
         }
     }
@@ -171,10 +186,10 @@ impl PgStore {
         data: &MasterData,
         write: Write<'_>,
     ) -> Result<Written, MasterError> {
-        let data = complete(data.clone())?;
+        facilities_named(data)?;
         let mut transaction = self.master_transaction().await?;
         let mut writer = Writer::new(&mut transaction, write);
-        writer.all(&data).await?;
+        writer.all(data).await?;
         let (written, publications) = writer.done();
         let facilities = publications.publish(&mut transaction, write.principal).await?;
         let written = Written { facilities, ..written };
@@ -183,11 +198,11 @@ impl PgStore {
     }
 }
 
-/// Names left out become the id; a facility left out is missing.
-fn complete(mut data: MasterData) -> Result<MasterData, MasterError> {
+/// Everything that is in a facility says in which.
+fn facilities_named(data: &MasterData) -> Result<(), MasterError> {
     let need = |facility: &Option<FacilityId>, list, index| match facility {
         Some(_) => Ok(()),
-        None => Err(MasterError::Missing(At { list, index, field: "facility" })),
+        None => Err(MasterError::Missing(At { list, index, field: "facility".into() })),
     };
     for (index, zone) in data.zones.iter().enumerate() {
         need(&zone.facility, "zones", index)?;
@@ -195,21 +210,16 @@ fn complete(mut data: MasterData) -> Result<MasterData, MasterError> {
     for (index, shelf) in data.shelves.iter().enumerate() {
         need(&shelf.facility, "shelves", index)?;
     }
-    for (index, slot) in data.slots.iter_mut().enumerate() {
+    for (index, slot) in data.slots.iter().enumerate() {
         need(&slot.facility, "slots", index)?;
-        slot.name.get_or_insert_with(|| slot.id.to_string());
     }
     for (index, line) in data.planogram.iter().enumerate() {
         need(&line.facility, "planogram", index)?;
     }
-    for device in &mut data.devices {
-        device.name.get_or_insert_with(|| device.id.to_string());
-        device.channels.sort_by(|a, b| a.channel.cmp(&b.channel));
-    }
-    Ok(data)
+    Ok(())
 }
 
-/// The key of a thing in a facility; [`complete`] made sure that there is one.
+/// The key of a thing in a facility; [`facilities_named`] made sure that there is one.
 pub(super) fn key(facility: &Option<FacilityId>, id: &impl ToString) -> Key {
     (facility.as_ref().map(ToString::to_string).unwrap_or_default(), id.to_string())
 }
@@ -226,6 +236,12 @@ pub(super) fn shard_of(facility: &FacilityId, shards: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Row for (i32, char) {
+        fn over(self, _there: Option<&Self>) -> Self {
+            self
+        }
+    }
 
     #[test]
     fn sifting_finds_repeats_and_contradictions() {

@@ -1,9 +1,6 @@
 //! The rows behind master data: read by keys, written whole by UNNEST. Only `master` uses it, inside its transaction.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    str::FromStr,
-};
+use std::{collections::BTreeMap, str::FromStr};
 
 use device_profiles::FacilityId;
 use fold::{Personality, Source};
@@ -67,7 +64,7 @@ pub(super) async fn facilities(
             let facility = NewFacility {
                 id: id_at(row, "id")?,
                 name: row.try_get("name")?,
-                time_zone: row.try_get("time_zone")?,
+                time_zone: row.try_get::<String, _>("time_zone")?.into(),
             };
             Ok((facility.id.to_string(), facility))
         })
@@ -114,12 +111,13 @@ pub(super) async fn zones(
     .await?;
     rows.iter()
         .map(|row| {
+            let mobility: Option<Json<ZoneMobility>> = row.try_get("mobility")?;
             let zone = NewZone {
                 facility: id_or_none(row, "facility")?,
                 id: id_at(row, "id")?,
                 name: row.try_get("name")?,
-                personality: personality(row.try_get("personality")?)?,
-                mobility: row.try_get::<Option<Json<ZoneMobility>>, _>("mobility")?.map(|m| m.0),
+                personality: personality(row.try_get("personality")?)?.into(),
+                mobility: mobility.map(|m| m.0).into(),
             };
             Ok((key(&zone.facility, &zone.id), zone))
         })
@@ -172,7 +170,7 @@ pub(super) async fn shelves(
                 facility: id_or_none(row, "facility")?,
                 id: id_at(row, "id")?,
                 name: row.try_get("name")?,
-                zone: id_or_none(row, "zone")?,
+                zone: id_or_none(row, "zone")?.into(),
             };
             Ok((key(&shelf.facility, &shelf.id), shelf))
         })
@@ -202,8 +200,8 @@ fn slot(row: &PgRow) -> Result<NewSlot> {
         facility: id_or_none(row, "facility")?,
         id: id_at(row, "id")?,
         shelf: id_at(row, "shelf")?,
-        name: Some(row.try_get("name")?),
-        receiving: row.try_get("receiving")?,
+        name: Some(row.try_get("name")?).into(),
+        receiving: row.try_get::<bool, _>("receiving")?.into(),
     })
 }
 
@@ -257,7 +255,7 @@ pub(super) async fn put_slots(connection: &mut PgConnection, slots: &[NewSlot]) 
         return Ok(());
     }
     // Those that stop receiving go first, because a facility has one receiving slot at any moment.
-    let (last, first): (Vec<&NewSlot>, Vec<&NewSlot>) = slots.iter().partition(|s| s.receiving);
+    let (last, first): (Vec<&NewSlot>, Vec<&NewSlot>) = slots.iter().partition(|s| *s.receiving);
     for slots in [first, last] {
         sqlx::query(
             "INSERT INTO slot (facility, id, shelf, name, receiving)
@@ -269,7 +267,7 @@ pub(super) async fn put_slots(connection: &mut PgConnection, slots: &[NewSlot]) 
         .bind(slots.iter().map(|s| s.id.as_str()).collect::<Vec<_>>())
         .bind(slots.iter().map(|s| s.shelf.as_str()).collect::<Vec<_>>())
         .bind(slots.iter().map(|s| s.name.as_deref().unwrap_or("")).collect::<Vec<_>>())
-        .bind(slots.iter().map(|s| s.receiving).collect::<Vec<_>>())
+        .bind(slots.iter().map(|s| *s.receiving).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     }
@@ -280,9 +278,9 @@ fn sku(row: &PgRow) -> Result<NewSku> {
     Ok(NewSku {
         id: id_at(row, "id")?,
         name: row.try_get("name")?,
-        unit_weight_mg: row.try_get("unit_weight_mg")?,
-        unit_sigma_mg: row.try_get("unit_sigma_mg")?,
-        gtin: row.try_get("gtin")?,
+        unit_weight_mg: row.try_get::<Option<i64>, _>("unit_weight_mg")?.into(),
+        unit_sigma_mg: row.try_get::<i64, _>("unit_sigma_mg")?.into(),
+        gtin: row.try_get::<Option<String>, _>("gtin")?.into(),
     })
 }
 
@@ -309,15 +307,16 @@ pub(super) async fn all_skus(connection: &mut PgConnection) -> Result<Vec<NewSku
     rows.iter().map(sku).collect()
 }
 
-/// Which SKU has which of these GTINs.
+/// Which SKU has which of these GTINs, each in its 14 digits.
 pub(super) async fn gtins(
     connection: &mut PgConnection,
-    gtins: &[&str],
+    gtins: &[String],
 ) -> Result<BTreeMap<String, String>> {
-    let rows = sqlx::query("SELECT gtin, id FROM sku WHERE gtin = ANY($1)")
-        .bind(gtins)
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT lpad(gtin, 14, '0'), id FROM sku WHERE lpad(gtin, 14, '0') = ANY($1)")
+            .bind(gtins)
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
@@ -331,8 +330,8 @@ pub(super) async fn put_skus(connection: &mut PgConnection, skus: &[NewSku]) -> 
     )
     .bind(skus.iter().map(|s| s.id.as_str()).collect::<Vec<_>>())
     .bind(skus.iter().map(|s| s.name.as_str()).collect::<Vec<_>>())
-    .bind(skus.iter().map(|s| s.unit_weight_mg).collect::<Vec<_>>())
-    .bind(skus.iter().map(|s| s.unit_sigma_mg).collect::<Vec<_>>())
+    .bind(skus.iter().map(|s| *s.unit_weight_mg).collect::<Vec<_>>())
+    .bind(skus.iter().map(|s| *s.unit_sigma_mg).collect::<Vec<_>>())
     .bind(skus.iter().map(|s| s.gtin.as_deref()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
@@ -345,8 +344,8 @@ fn line(row: &PgRow) -> Result<NewLine> {
         slot: id_at(row, "slot")?,
         sku: id_at(row, "sku")?,
         source: source(row.try_get("source")?)?,
-        capacity: row.try_get("capacity")?,
-        min: row.try_get("min")?,
+        capacity: row.try_get::<Option<i64>, _>("capacity")?.into(),
+        min: row.try_get::<Option<i64>, _>("min")?.into(),
     })
 }
 
@@ -409,26 +408,26 @@ pub(super) async fn put_lines(connection: &mut PgConnection, lines: &[NewLine]) 
     .bind(lines.iter().map(|l| l.slot.as_str()).collect::<Vec<_>>())
     .bind(lines.iter().map(|l| l.sku.as_str()).collect::<Vec<_>>())
     .bind(lines.iter().map(|l| l.source.as_str()).collect::<Vec<_>>())
-    .bind(lines.iter().map(|l| l.capacity).collect::<Vec<_>>())
-    .bind(lines.iter().map(|l| l.min).collect::<Vec<_>>())
+    .bind(lines.iter().map(|l| *l.capacity).collect::<Vec<_>>())
+    .bind(lines.iter().map(|l| *l.min).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Those of these profile names and hashes that exist.
+/// The newest texts of those of these profile names and hashes that exist.
 pub(super) async fn profiles(
     connection: &mut PgConnection,
     names: &[&str],
-) -> Result<BTreeSet<String>> {
-    let rows: Vec<String> = sqlx::query_scalar(
-        "SELECT name FROM profile WHERE name = ANY($1)
-         UNION SELECT encode(hash, 'hex') FROM profile WHERE encode(hash, 'hex') = ANY($1)",
+) -> Result<BTreeMap<String, String>> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT ON (called) called, content FROM UNNEST($1::text[]) AS called
+         JOIN profile ON name = called OR encode(hash, 'hex') = called ORDER BY called, created_at DESC",
     )
     .bind(names)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().collect())
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 pub(super) async fn devices(
@@ -447,12 +446,12 @@ pub(super) async fn devices(
         let device = NewDevice {
             id: id_at(row, "id")?,
             facility: id_at(row, "facility")?,
-            name: Some(row.try_get("name")?),
-            profile: row.try_get("profile")?,
-            slot: id_or_none(row, "slot")?,
-            gateway: id_or_none(row, "gateway")?,
-            channels: Vec::new(),
-            antennas: Vec::new(),
+            name: Some(row.try_get("name")?).into(),
+            profile: row.try_get::<String, _>("profile")?.into(),
+            slot: id_or_none(row, "slot")?.into(),
+            gateway: id_or_none(row, "gateway")?.into(),
+            channels: Vec::new().into(),
+            antennas: Vec::new().into(),
         };
         devices.insert(device.id.to_string(), device);
     }

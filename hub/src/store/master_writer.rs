@@ -4,17 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use device_profiles::{DeviceId, FacilityId, Milligrams, Units, ZoneId};
+use device_profiles::{FacilityId, Milligrams, Units, ZoneId, epc::gtin14};
 use fold::{AntennaSpec, ChannelSpec, DeviceSpec, LineSpec, Master, SkuSpec, SlotSpec, ZoneSpec};
 use sqlx::PgConnection;
 
 use super::{
+    device_check,
     master::{At, Key, MasterError, MintedCredential, Sifted, Write, Written, key, shard_of, sift},
     master_rows as rows,
     publication::Publications,
     shapes::{
-        DEFAULT_PROFILE_NAME, MasterData, NewAntenna, NewChannel, NewDevice, NewFacility, NewLine,
-        NewShelf, NewSku, NewSlot, NewZone,
+        MasterData, NewAntenna, NewChannel, NewDevice, NewFacility, NewLine, NewShelf, NewSku,
+        NewSlot, NewZone,
     },
     standing,
 };
@@ -106,7 +107,7 @@ impl<'c, 'w> Writer<'c, 'w> {
         let found = rows::facilities(self.connection, &ids).await?;
         for (list, index, id) in named {
             if !found.contains_key(id.as_str()) {
-                let at = At { list, index, field: "facility" };
+                let at = At { list, index, field: "facility".into() };
                 return Err(MasterError::Unknown { at, what: "facility", id: id.to_string() });
             }
         }
@@ -144,10 +145,10 @@ impl<'c, 'w> Writer<'c, 'w> {
             .collect();
         let zones = rows::zones(self.connection, &zones).await?;
         for (index, shelf) in data.shelves.iter().enumerate() {
-            if let Some(zone) = &shelf.zone
+            if let Some(zone) = &*shelf.zone
                 && !zones.contains_key(&key(&shelf.facility, zone))
             {
-                let at = At { list: "shelves", index, field: "zone" };
+                let at = At { list: "shelves", index, field: "zone".into() };
                 return Err(MasterError::Unknown { at, what: "zone", id: zone.to_string() });
             }
         }
@@ -163,7 +164,7 @@ impl<'c, 'w> Writer<'c, 'w> {
             .collect();
         let on_them: Vec<Key> = moved.keys().cloned().collect();
         for slot in rows::slots_on(self.connection, &on_them).await? {
-            let zone = moved.get(&key(&slot.facility, &slot.shelf)).and_then(|s| s.zone.clone());
+            let zone = moved.get(&key(&slot.facility, &slot.shelf)).and_then(|s| (*s.zone).clone());
             publish_slot(&mut self.publications, &slot, zone);
         }
         Ok(())
@@ -177,22 +178,31 @@ impl<'c, 'w> Writer<'c, 'w> {
         if fresh.is_empty() {
             return Ok(());
         }
-        let gtins: Vec<&str> = fresh.iter().filter_map(|(_, s)| s.gtin.as_deref()).collect();
-        let taken = rows::gtins(self.connection, &gtins).await?;
-        for (index, sku) in &fresh {
-            if let Some(owner) = sku.gtin.as_ref().and_then(|gtin| taken.get(gtin))
-                && owner != sku.id.as_str()
-            {
-                let at = At { list: "skus", index: *index, field: "gtin" };
-                let detail = format!("SKU {owner} has this GTIN already");
-                return Err(MasterError::Conflict { at, detail });
-            }
-        }
+        self.gtins_are_free(&fresh).await?;
         let fresh: Vec<NewSku> = fresh.into_iter().map(|(_, s)| s).collect();
         rows::put_skus(self.connection, &fresh).await?;
         for facility in rows::all_facilities(self.connection).await? {
             for sku in &fresh {
                 self.publications.add(&facility, Master::Sku(sku_spec(sku)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A GTIN is one SKU's, however many zeros it is written with.
+    async fn gtins_are_free(&mut self, fresh: &[(usize, NewSku)]) -> Result<(), MasterError> {
+        let named: Vec<(usize, &NewSku, String)> = fresh
+            .iter()
+            .filter_map(|(index, sku)| Some((*index, sku, gtin14(sku.gtin.as_deref()?).ok()?)))
+            .collect();
+        let gtins: Vec<String> = named.iter().map(|(_, _, gtin)| gtin.clone()).collect();
+        let mut owners = rows::gtins(self.connection, &gtins).await?;
+        for (index, sku, gtin) in named {
+            let owner = owners.entry(gtin).or_insert_with(|| sku.id.to_string());
+            if owner != sku.id.as_str() {
+                let at = At { list: "skus", index, field: "gtin".into() };
+                let detail = format!("SKU {owner} has this GTIN already");
+                return Err(MasterError::Conflict { at, detail });
             }
         }
         Ok(())
@@ -205,7 +215,7 @@ impl<'c, 'w> Writer<'c, 'w> {
         let shelves = rows::shelves(self.connection, &shelves).await?;
         for (index, slot) in data.slots.iter().enumerate() {
             if !shelves.contains_key(&key(&slot.facility, &slot.shelf)) {
-                let at = At { list: "slots", index, field: "shelf" };
+                let at = At { list: "slots", index, field: "shelf".into() };
                 return Err(MasterError::Unknown { at, what: "shelf", id: slot.shelf.to_string() });
             }
         }
@@ -216,19 +226,21 @@ impl<'c, 'w> Writer<'c, 'w> {
         let fresh: Vec<NewSlot> = fresh.into_iter().map(|(_, s)| s).collect();
         rows::put_slots(self.connection, &fresh).await?;
         for slot in &fresh {
-            let zone = shelves.get(&key(&slot.facility, &slot.shelf)).and_then(|s| s.zone.clone());
+            let zone =
+                shelves.get(&key(&slot.facility, &slot.shelf)).and_then(|s| (*s.zone).clone());
             publish_slot(&mut self.publications, slot, zone);
         }
         Ok(())
     }
 
     async fn one_receiving_slot(&mut self, fresh: &[(usize, NewSlot)]) -> Result<(), MasterError> {
-        let receiving: Vec<&(usize, NewSlot)> = fresh.iter().filter(|(_, s)| s.receiving).collect();
+        let receiving: Vec<&(usize, NewSlot)> =
+            fresh.iter().filter(|(_, s)| *s.receiving).collect();
         let facilities: Vec<&str> =
             receiving.iter().filter_map(|(_, s)| s.facility.as_ref()).map(|f| f.as_str()).collect();
         let mut owners = rows::receiving_slots(self.connection, &facilities).await?;
         // A slot that gives the role up in the same write makes room.
-        for (_, slot) in fresh.iter().filter(|(_, s)| !s.receiving) {
+        for (_, slot) in fresh.iter().filter(|(_, s)| !*s.receiving) {
             owners.retain(|facility, id| {
                 key(&slot.facility, &slot.id) != (facility.clone(), id.clone())
             });
@@ -237,7 +249,7 @@ impl<'c, 'w> Writer<'c, 'w> {
             let (facility, id) = key(&slot.facility, &slot.id);
             let owner = owners.entry(facility).or_insert_with(|| id.clone());
             if *owner != id {
-                let at = At { list: "slots", index: *index, field: "receiving" };
+                let at = At { list: "slots", index: *index, field: "receiving".into() };
                 let detail = format!("slot {owner} is the facility's receiving slot already");
                 return Err(MasterError::Conflict { at, detail });
             }
@@ -254,7 +266,7 @@ impl<'c, 'w> Writer<'c, 'w> {
         let skus: BTreeSet<&str> = data.planogram.iter().map(|l| l.sku.as_str()).collect();
         let skus = rows::skus(self.connection, &skus.into_iter().collect::<Vec<_>>()).await?;
         for (index, line) in data.planogram.iter().enumerate() {
-            let at = |field| At { list: "planogram", index, field };
+            let at = |field: &'static str| At { list: "planogram", index, field: field.into() };
             if !slots.contains_key(&key(&line.facility, &line.slot)) {
                 let id = line.slot.to_string();
                 return Err(MasterError::Unknown { at: at("slot"), what: "slot", id });
@@ -307,7 +319,7 @@ impl<'c, 'w> Writer<'c, 'w> {
             if lines.len() > fold::limits::LINES_MAX {
                 let index =
                     data.planogram.iter().position(|l| l.slot.as_str() == slot).unwrap_or(0);
-                let at = At { list: "planogram", index, field: "slot" };
+                let at = At { list: "planogram", index, field: "slot".into() };
                 let most = fold::limits::LINES_MAX;
                 let detail =
                     format!("slot {slot} would have {} lines; at most {most}", lines.len());
@@ -322,14 +334,13 @@ impl<'c, 'w> Writer<'c, 'w> {
     }
 
     async fn devices(&mut self, data: &MasterData) -> Result<(), MasterError> {
-        self.device_references(data).await?;
         let ids: Vec<&str> = data.devices.iter().map(|d| d.id.as_str()).collect();
         let found = rows::devices(self.connection, &ids).await?;
         for (index, device) in data.devices.iter().enumerate() {
             if let Some(old) = found.get(device.id.as_str())
                 && old.facility != device.facility
             {
-                let at = At { list: "devices", index, field: "facility" };
+                let at = At { list: "devices", index, field: "facility".into() };
                 let detail = format!("device {} belongs to facility {}", device.id, old.facility);
                 return Err(MasterError::Conflict { at, detail });
             }
@@ -337,6 +348,7 @@ impl<'c, 'w> Writer<'c, 'w> {
         let sifted =
             sift("devices", &data.devices, &found, self.write.change, |d| d.id.to_string())?;
         let fresh = self.tally(sifted);
+        device_check::check(self.connection, data, &fresh).await?;
         self.cells_are_free(&fresh).await?;
         let devices: Vec<NewDevice> = fresh.iter().map(|(_, d)| d.clone()).collect();
         rows::put_devices(self.connection, &devices).await?;
@@ -369,73 +381,6 @@ impl<'c, 'w> Writer<'c, 'w> {
         Ok(())
     }
 
-    async fn device_references(&mut self, data: &MasterData) -> Result<(), MasterError> {
-        let facility = |d: &NewDevice| Some(d.facility.clone());
-        let mut slots: Vec<Key> = Vec::new();
-        let mut zones: Vec<Key> = Vec::new();
-        for device in &data.devices {
-            slots.extend(device.slot.as_ref().map(|slot| key(&facility(device), slot)));
-            slots.extend(device.channels.iter().map(|c| key(&facility(device), &c.slot)));
-            let of_antennas = device.antennas.iter().filter_map(|a| a.slot.as_ref());
-            slots.extend(of_antennas.map(|slot| key(&facility(device), slot)));
-            zones.extend(device.antennas.iter().map(|a| key(&facility(device), &a.zone)));
-        }
-        let zones = rows::zones(self.connection, &zones).await?;
-        let slots = rows::slots(self.connection, &slots).await?;
-        let names: Vec<&str> = data.devices.iter().map(|d| d.profile.as_str()).collect();
-        let profiles = rows::profiles(self.connection, &names).await?;
-        let gateways: Vec<&str> =
-            data.devices.iter().filter_map(|d| d.gateway.as_ref()).map(DeviceId::as_str).collect();
-        let enrolled = rows::devices(self.connection, &gateways).await?;
-        let comes_too: BTreeSet<&str> = data.devices.iter().map(|d| d.id.as_str()).collect();
-        for (index, device) in data.devices.iter().enumerate() {
-            let unknown = |field, what, id: String| {
-                Err(MasterError::Unknown { at: At { list: "devices", index, field }, what, id })
-            };
-            if device.profile != DEFAULT_PROFILE_NAME && !profiles.contains(&device.profile) {
-                return unknown("profile", "profile", device.profile.clone());
-            }
-            if let Some(slot) = &device.slot
-                && !slots.contains_key(&key(&facility(device), slot))
-            {
-                return unknown("slot", "slot", slot.to_string());
-            }
-            if let Some(gateway) = &device.gateway {
-                if *gateway == device.id {
-                    let at = At { list: "devices", index, field: "gateway" };
-                    let detail = format!("device {gateway} needs no gateway to speak for itself");
-                    return Err(MasterError::Conflict { at, detail });
-                }
-                if !enrolled.contains_key(gateway.as_str()) && !comes_too.contains(gateway.as_str())
-                {
-                    return unknown("gateway", "device", gateway.to_string());
-                }
-            }
-            for channel in &device.channels {
-                if !slots.contains_key(&key(&facility(device), &channel.slot)) {
-                    return unknown("channels", "slot", channel.slot.to_string());
-                }
-            }
-            let mut ports = BTreeSet::new();
-            for antenna in &device.antennas {
-                if !zones.contains_key(&key(&facility(device), &antenna.zone)) {
-                    return unknown("antennas", "zone", antenna.zone.to_string());
-                }
-                if let Some(slot) = &antenna.slot
-                    && !slots.contains_key(&key(&facility(device), slot))
-                {
-                    return unknown("antennas", "slot", slot.to_string());
-                }
-                if !ports.insert(antenna.port) {
-                    let at = At { list: "devices", index, field: "antennas" };
-                    let detail = format!("antenna {} is named twice", antenna.port);
-                    return Err(MasterError::Conflict { at, detail });
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// A slot stands on one cell only.
     async fn cells_are_free(&mut self, fresh: &[(usize, NewDevice)]) -> Result<(), MasterError> {
         let keys: Vec<Key> = fresh
@@ -447,8 +392,8 @@ impl<'c, 'w> Writer<'c, 'w> {
         owners.retain(|_, owner| !fresh.iter().any(|(_, d)| d.id.as_str() == owner));
         for (index, device) in fresh {
             let mut channels = BTreeSet::new();
-            for channel in &device.channels {
-                let at = At { list: "devices", index: *index, field: "channels" };
+            for channel in device.channels.iter() {
+                let at = At { list: "devices", index: *index, field: "channels".into() };
                 let slot = key(&Some(device.facility.clone()), &channel.slot);
                 if !channels.insert(channel.channel.as_str()) {
                     let detail = format!("channel {} is named twice", channel.channel);
@@ -471,7 +416,7 @@ fn publish_slot(publications: &mut Publications, slot: &NewSlot, zone: Option<Zo
         id: slot.id.clone(),
         shelf: slot.shelf.clone(),
         zone,
-        receiving: slot.receiving,
+        receiving: *slot.receiving,
     };
     publications.add(facility, Master::Slot(spec));
 }
@@ -480,8 +425,8 @@ fn sku_spec(sku: &NewSku) -> SkuSpec {
     SkuSpec {
         id: sku.id.clone(),
         unit_weight: sku.unit_weight_mg.map(Milligrams),
-        unit_sigma: Milligrams(sku.unit_sigma_mg),
-        gtin: sku.gtin.clone(),
+        unit_sigma: Milligrams(*sku.unit_sigma_mg),
+        gtin: (*sku.gtin).clone(),
     }
 }
 
@@ -496,7 +441,7 @@ pub(super) fn line_spec(line: &NewLine) -> LineSpec {
 
 fn zone_spec(zone: &NewZone) -> ZoneSpec {
     let mobility = zone.mobility.map(|mobility| mobility.over(zone.personality.mobility()));
-    ZoneSpec { id: zone.id.clone(), personality: zone.personality, mobility }
+    ZoneSpec { id: zone.id.clone(), personality: *zone.personality, mobility }
 }
 
 fn antennas(device: &NewDevice) -> Master {
@@ -523,7 +468,7 @@ pub(super) fn device_spec(device: &NewDevice) -> DeviceSpec {
     };
     DeviceSpec {
         id: device.id.clone(),
-        slot: device.slot.clone(),
+        slot: (*device.slot).clone(),
         channels: device.channels.iter().map(channel).collect(),
     }
 }

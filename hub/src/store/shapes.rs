@@ -1,12 +1,14 @@
 //! Master data as it is posted: the bodies of the API, and the rows that writing compares with what is there.
 //!
 //! One shape serves the call on a path (`POST /facilities/{f}/zones`) and the import: `facility` is taken from the path there
-//! and must be given here. Names left out become the id, so that two equal things are equal whatever was left out.
+//! and must be given here. A field that is left out stays as it is where the thing is there: [`Row::over`].
 
 use device_profiles::{Channel, DeviceId, FacilityId, ShelfId, Sku, SlotId, ZoneId};
 use fold::{Mobility, Personality, Source};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::posted::Posted;
 
 /// A site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -17,13 +19,14 @@ pub struct NewFacility {
     pub id: FacilityId,
     /// Its name.
     pub name: String,
-    /// An IANA time zone; `UTC` when absent.
+    /// An IANA time zone; `UTC` for a new facility when absent.
     #[serde(default = "utc")]
-    pub time_zone: String,
+    #[schema(value_type = String)]
+    pub time_zone: Posted<String>,
 }
 
-fn utc() -> String {
-    "UTC".to_owned()
+fn utc() -> Posted<String> {
+    Posted::usual("UTC".to_owned())
 }
 
 /// A zone of a facility.
@@ -38,13 +41,14 @@ pub struct NewZone {
     pub id: ZoneId,
     /// Its name.
     pub name: String,
-    /// What kind of place it is, for the readers that look at it.
+    /// What kind of place it is, for the readers that look at it; `shelf` for a new zone when absent.
     #[serde(default)]
     #[schema(value_type = ZonePersonality)]
-    pub personality: Personality,
-    /// How goods move there, where it is not as usual for its personality.
+    pub personality: Posted<Personality>,
+    /// How goods move there, where it is not as usual for its personality; `null`: as usual.
     #[serde(default)]
-    pub mobility: Option<ZoneMobility>,
+    #[schema(value_type = Option<ZoneMobility>)]
+    pub mobility: Posted<Option<ZoneMobility>>,
 }
 
 /// A shelf.
@@ -59,9 +63,10 @@ pub struct NewShelf {
     pub id: ShelfId,
     /// Its name.
     pub name: String,
-    /// The zone it stands in.
+    /// The zone it stands in; `null`: in none.
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub zone: Option<ZoneId>,
+    pub zone: Posted<Option<ZoneId>>,
 }
 
 /// What kind of place a zone is, in an API body.
@@ -141,11 +146,14 @@ pub struct NewSlot {
     /// Its shelf.
     #[schema(value_type = String)]
     pub shelf: ShelfId,
-    /// Its name; the id when absent.
-    pub name: Option<String>,
+    /// Its name; `null`, or absent for a new slot: the id.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub name: Posted<Option<String>>,
     /// Receipts that name no slot are booked here.
     #[serde(default)]
-    pub receiving: bool,
+    #[schema(value_type = bool)]
+    pub receiving: Posted<bool>,
 }
 
 /// A stock keeping unit. SKUs belong to no facility.
@@ -157,13 +165,18 @@ pub struct NewSku {
     pub id: Sku,
     /// Its name.
     pub name: String,
-    /// Mass of one unit, milligrams.
-    pub unit_weight_mg: Option<i64>,
+    /// Mass of one unit, milligrams; `null`: not known.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>)]
+    pub unit_weight_mg: Posted<Option<i64>>,
     /// Standard deviation of the mass of one unit, milligrams.
     #[serde(default)]
-    pub unit_sigma_mg: i64,
-    /// GTIN, 8 to 14 digits.
-    pub gtin: Option<String>,
+    #[schema(value_type = i64)]
+    pub unit_sigma_mg: Posted<i64>,
+    /// GTIN, 8 to 14 digits with the right check digit. With and without leading zeros it is the same. `null`: none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub gtin: Posted<Option<String>>,
 }
 
 /// A line of the planogram: this SKU belongs in this slot and is counted so.
@@ -183,9 +196,13 @@ pub struct NewLine {
     #[schema(value_type = LineSource)]
     pub source: Source,
     /// How many fit.
-    pub capacity: Option<i64>,
+    #[serde(default)]
+    #[schema(value_type = Option<i64>)]
+    pub capacity: Posted<Option<i64>>,
     /// Below this the line is low.
-    pub min: Option<i64>,
+    #[serde(default)]
+    #[schema(value_type = Option<i64>)]
+    pub min: Posted<Option<i64>>,
 }
 
 /// Which source counts a line.
@@ -210,24 +227,30 @@ pub struct NewDevice {
     /// Its facility.
     #[schema(value_type = String)]
     pub facility: FacilityId,
-    /// Its name; the id when absent.
-    pub name: Option<String>,
-    /// What its bytes mean: the name of a profile (its newest text) or the hash of one.
+    /// Its name; `null`, or absent for a new device: the id.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub name: Posted<Option<String>>,
+    /// What its bytes mean: the name of a profile (its newest text) or the hash of one; `default` for a new device when absent.
     #[serde(default = "default_profile")]
-    pub profile: String,
-    /// Where its declared changes go when they name no slot.
-    #[schema(value_type = Option<String>)]
-    pub slot: Option<SlotId>,
-    /// The device that publishes for it: a Zigbee bridge, a LoRaWAN network server.
+    #[schema(value_type = String)]
+    pub profile: Posted<String>,
+    /// Where its declared changes go when they name no slot; `null`: nowhere.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub gateway: Option<DeviceId>,
-    /// Its load cells.
+    pub slot: Posted<Option<SlotId>>,
+    /// The device that publishes for it: a Zigbee bridge, a LoRaWAN network server; `null`: itself.
     #[serde(default)]
-    pub channels: Vec<NewChannel>,
-    /// Its antennas, if it reads tags.
+    #[schema(value_type = Option<String>)]
+    pub gateway: Posted<Option<DeviceId>>,
+    /// All its load cells; `[]`: none.
     #[serde(default)]
-    pub antennas: Vec<NewAntenna>,
+    #[schema(value_type = Vec<NewChannel>)]
+    pub channels: Posted<Vec<NewChannel>>,
+    /// All its antennas, if it reads tags; `[]`: none.
+    #[serde(default)]
+    #[schema(value_type = Vec<NewAntenna>)]
+    pub antennas: Posted<Vec<NewAntenna>>,
 }
 
 /// An antenna of a reader, and what it looks at.
@@ -251,8 +274,8 @@ pub struct NewAntenna {
 /// The profile of a device that names none.
 pub const DEFAULT_PROFILE_NAME: &str = "default";
 
-fn default_profile() -> String {
-    DEFAULT_PROFILE_NAME.to_owned()
+fn default_profile() -> Posted<String> {
+    Posted::usual(DEFAULT_PROFILE_NAME.to_owned())
 }
 
 /// A load cell and the slot it carries.
@@ -275,7 +298,8 @@ pub struct NewChannel {
     pub zero_mg: Option<i64>,
 }
 
-/// Any amount of master data, written in one transaction.
+/// Any amount of master data, written in one transaction. What the body of a thing that is there leaves out stays as it is;
+/// `null` and `[]` erase it. A list that is given replaces the one that was.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MasterData {
@@ -309,5 +333,88 @@ impl MasterData {
     /// It holds nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// A row that is posted, and that may leave things out.
+pub(super) trait Row: Clone + PartialEq {
+    /// What is to be written: what was said, over what is there. Names nobody gave are the id, so that two equal things are equal
+    /// whatever was left out.
+    #[must_use]
+    fn over(self, there: Option<&Self>) -> Self;
+}
+
+impl Row for NewFacility {
+    fn over(self, there: Option<&Self>) -> Self {
+        let Some(there) = there else { return self };
+        Self { time_zone: self.time_zone.or(&there.time_zone), ..self }
+    }
+}
+
+impl Row for NewZone {
+    fn over(self, there: Option<&Self>) -> Self {
+        let Some(there) = there else { return self };
+        Self {
+            personality: self.personality.or(&there.personality),
+            mobility: self.mobility.or(&there.mobility),
+            ..self
+        }
+    }
+}
+
+impl Row for NewShelf {
+    fn over(self, there: Option<&Self>) -> Self {
+        let Some(there) = there else { return self };
+        Self { zone: self.zone.or(&there.zone), ..self }
+    }
+}
+
+impl Row for NewSlot {
+    fn over(mut self, there: Option<&Self>) -> Self {
+        if let Some(there) = there {
+            self.name = self.name.or(&there.name);
+            self.receiving = self.receiving.or(&there.receiving);
+        }
+        self.name.get_or_insert_with(|| self.id.to_string());
+        self
+    }
+}
+
+impl Row for NewSku {
+    fn over(self, there: Option<&Self>) -> Self {
+        let Some(there) = there else { return self };
+        Self {
+            unit_weight_mg: self.unit_weight_mg.or(&there.unit_weight_mg),
+            unit_sigma_mg: self.unit_sigma_mg.or(&there.unit_sigma_mg),
+            gtin: self.gtin.or(&there.gtin),
+            ..self
+        }
+    }
+}
+
+impl Row for NewLine {
+    fn over(self, there: Option<&Self>) -> Self {
+        let Some(there) = there else { return self };
+        Self { capacity: self.capacity.or(&there.capacity), min: self.min.or(&there.min), ..self }
+    }
+}
+
+impl Row for NewDevice {
+    fn over(mut self, there: Option<&Self>) -> Self {
+        if let Some(there) = there {
+            self = Self {
+                name: self.name.or(&there.name),
+                profile: self.profile.or(&there.profile),
+                slot: self.slot.or(&there.slot),
+                gateway: self.gateway.or(&there.gateway),
+                channels: self.channels.or(&there.channels),
+                antennas: self.antennas.or(&there.antennas),
+                ..self
+            };
+        }
+        self.name.get_or_insert_with(|| self.id.to_string());
+        // In the order of the rows, or the same cells in another order would be other cells.
+        self.channels.sort_by(|a, b| a.channel.cmp(&b.channel));
+        self
     }
 }

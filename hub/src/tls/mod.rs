@@ -52,6 +52,9 @@ pub enum TlsError {
     /// Certificate and key do not fit, or rustls refuses them.
     #[error("certificate and key cannot be used together: {0}")]
     Refused(String),
+    /// A setting that is needed is not there.
+    #[error("{0}")]
+    Unset(&'static str),
     /// A certificate cannot be made.
     #[error("a certificate cannot be made: {0}")]
     Issue(String),

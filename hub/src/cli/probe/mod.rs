@@ -104,7 +104,7 @@ fn find_readers(config: &Config, args: &ProbeArgs, network: &Network) -> ExitCod
     } else {
         print!("{}", readers::text(&found));
     }
-    let any = found.iter().any(|(_, found)| !matches!(found, readers::Found::Nobody));
+    let any = found.iter().any(|(_, found)| !matches!(found, readers::Found::Nobody(_)));
     if any { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

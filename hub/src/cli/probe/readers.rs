@@ -63,8 +63,8 @@ pub enum Found {
     Taken(ReaderError),
     /// Somebody who is no reader, or one that fails.
     Other(ReaderError),
-    /// Nobody.
-    Nobody,
+    /// Nobody, because of this.
+    Nobody(ReaderError),
 }
 
 /// Asks every address; `ours` are the addresses of this hub with the ids of their buses.
@@ -94,7 +94,7 @@ pub async fn search(
                 None => match prober::look(&dial, &address).await {
                     Ok(capabilities) => Found::Reader(capabilities),
                     Err(error @ ReaderError::Taken(_)) => Found::Taken(error),
-                    Err(ReaderError::Down(_)) => Found::Nobody,
+                    Err(error @ ReaderError::Down(_)) => Found::Nobody(error),
                     Err(
                         error @ (ReaderError::NoGreeting(_)
                         | ReaderError::Timeout { .. }
@@ -133,6 +133,7 @@ fn powers(of: &Capabilities) -> Option<(f64, f64)> {
 pub fn text(found: &[(ReaderAddress, Found)]) -> String {
     let mut out = String::new();
     let mut first = None;
+    let is_one = found.len() == 1;
     for (address, found) in found {
         // Writing to a string cannot fail.
         let _ = match found {
@@ -153,16 +154,27 @@ pub fn text(found: &[(ReaderAddress, Found)]) -> String {
             }
             Found::Ours(bus) => writeln!(out, "{address}  is bus {bus} of the hub on this machine"),
             Found::Taken(why) | Found::Other(why) => writeln!(out, "{address}  {why}"),
-            Found::Nobody => Ok(()),
+            // In a network most addresses are nobody's, and why is the same everywhere.
+            Found::Nobody(why) if is_one => writeln!(out, "{address}  {why}"),
+            Found::Nobody(_) => Ok(()),
         };
     }
-    let nobody = found.iter().filter(|(_, found)| matches!(found, Found::Nobody)).count();
-    let _ = writeln!(out, "{} addresses asked, nobody at {nobody}.", found.len());
+    let nobody = found.iter().filter(|(_, found)| matches!(found, Found::Nobody(_))).count();
+    let port = found.first().and_then(|(address, _)| Some(address.place.rsplit_once(':')?.1));
+    let _ = writeln!(
+        out,
+        "{} addresses asked at port {}, nobody at {nobody}.",
+        found.len(),
+        port.unwrap_or_default()
+    );
     if let Some(address) = first {
         let _ = write!(
             out,
             "
-To add a reader, enrol a device with profile llrp-reader (or one of your own with a section llrp), then:
+To add a reader, enrol a device with profile llrp-reader (or one of your own with a section llrp). Its antennas say what each looks at;
+without them none of its reads counts:
+  POST /api/v1/devices {{\"id\":\"DEVICE\",\"facility\":\"FACILITY\",\"profile\":\"llrp-reader\",
+                        \"antennas\":[{{\"port\":1,\"zone\":\"ZONE\",\"slot\":\"SLOT\"}}]}}
   POST /api/v1/buses {{\"id\":\"dock\",\"facility\":\"FACILITY\",\"address\":\"{address}\"}}
   PUT  /api/v1/devices/DEVICE/bus {{\"bus\":\"dock\",\"unit\":1}}
 "
@@ -173,6 +185,7 @@ To add a reader, enrol a device with profile llrp-reader (or one of your own wit
 
 /// For programs.
 pub fn json(found: &[(ReaderAddress, Found)]) -> Value {
+    let is_one = found.len() == 1;
     let one = |(address, found): &(ReaderAddress, Found)| {
         let address = address.to_string();
         match found {
@@ -188,7 +201,10 @@ pub fn json(found: &[(ReaderAddress, Found)]) -> Value {
             Found::Other(why) => {
                 Some(json!({ "address": address, "is": "other", "why": why.to_string() }))
             }
-            Found::Nobody => None,
+            Found::Nobody(why) if is_one => {
+                Some(json!({ "address": address, "is": "nobody", "why": why.to_string() }))
+            }
+            Found::Nobody(_) => None,
         }
     };
     json!({ "asked": found.len(), "found": found.iter().filter_map(one).collect::<Vec<_>>() })
