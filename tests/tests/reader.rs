@@ -460,6 +460,7 @@ fn readers_in_a_network_are_found_and_left_in_peace() {
     drop(other);
     let (code, told) = probe(format!("llrp://127.0.0.1:{}", free_port()));
     assert_eq!((code, &told["found"]), (1, &json!([])));
+    assert!(told["why"].as_str().unwrap().contains("refused"), "{told:#}");
     let refused = hub.command(&["device", "probe", "llrp://10.0.0.0/8"]);
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("22 to 32 bits"), "{}", refused.err);

@@ -1,9 +1,6 @@
 //! Checks on posted master data that neither a type nor the database makes.
 
-use device_profiles::{
-    epc::{EpcError, gtin14},
-    limits::MASS_MG_MAX,
-};
+use device_profiles::{epc::gtin14, limits::MASS_MG_MAX};
 
 use super::{
     limits::{
@@ -87,10 +84,9 @@ fn sku(sku: &NewSku, at: &str) -> Result<(), Problem> {
     within(Some(*sku.unit_sigma_mg), 0..=MASS_MG_MAX, || format!("{at}.unit_sigma_mg"))?;
     if let Some(gtin) = &*sku.gtin {
         gtin14(gtin).map_err(|error| {
-            let detail = match error {
-                EpcError::CheckDigit { .. } => format!("Not a GTIN: {error}."),
-                _ => format!("{gtin:?} is not a GTIN. It has 8 to 14 digits."),
-            };
+            let detail = format!(
+                "Not a GTIN: {error}. It has 8 to 14 digits, of which the last checks the others."
+            );
             Problem::invalid(format!("{at}.gtin"), detail)
         })?;
     }

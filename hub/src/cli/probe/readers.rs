@@ -185,7 +185,6 @@ without them none of its reads counts:
 
 /// For programs.
 pub fn json(found: &[(ReaderAddress, Found)]) -> Value {
-    let is_one = found.len() == 1;
     let one = |(address, found): &(ReaderAddress, Found)| {
         let address = address.to_string();
         match found {
@@ -201,13 +200,15 @@ pub fn json(found: &[(ReaderAddress, Found)]) -> Value {
             Found::Other(why) => {
                 Some(json!({ "address": address, "is": "other", "why": why.to_string() }))
             }
-            Found::Nobody(why) if is_one => {
-                Some(json!({ "address": address, "is": "nobody", "why": why.to_string() }))
-            }
             Found::Nobody(_) => None,
         }
     };
-    json!({ "asked": found.len(), "found": found.iter().filter_map(one).collect::<Vec<_>>() })
+    let mut told =
+        json!({ "asked": found.len(), "found": found.iter().filter_map(one).collect::<Vec<_>>() });
+    if let [(_, Found::Nobody(why))] = found {
+        told["why"] = why.to_string().into();
+    }
+    told
 }
 
 #[cfg(test)]
