@@ -197,9 +197,8 @@ fn a_reader_that_does_not_begin_by_itself_is_started_and_one_that_does_is_not() 
     lazy.tick(1_000 * MS).unwrap();
     let (what, id) = asked(&mut lazy);
     assert_eq!(what, 22);
-    // It had begun after all.
-    lazy.receive(&status(32, id, 100, "is active"), 1_000 * MS).unwrap();
-    assert!(lazy.is_running());
+    lazy.receive(&status(32, id, 0, ""), 1_000 * MS).unwrap();
+    assert!(lazy.is_running() && hears(&mut lazy));
     for sign in [rospec_event(0), report(1)] {
         let mut prompt = running(LlrpSettings::default());
         prompt.receive(&sign, 0).unwrap();
@@ -215,6 +214,52 @@ fn a_reader_that_does_not_begin_by_itself_is_started_and_one_that_does_is_not() 
     waits.receive(&[rospec_event(0), rospec_event(1)].concat(), 0).unwrap();
     waits.tick(2_000 * MS).unwrap();
     assert!(sent(&mut waits).is_empty(), "its input begins it");
+}
+
+/// Whether a sign of life of it counts as having listened.
+fn hears(session: &mut Session) -> bool {
+    frames(session);
+    session.receive(&keepalive(99), 1_500 * MS).unwrap();
+    sent(session);
+    !frames(session).is_empty()
+}
+
+/// An answer to GET_ROSPECS with the hub's ROSpec in this state.
+fn rospecs(id: u32, state: u8) -> Vec<u8> {
+    let ok = vec![number(0_u16), Value::Text(String::new())];
+    let spec = vec![number(1_u32), number(0_u8), number(state)];
+    let parameters = [("LLRPStatus", ok), ("ROSpec", spec)]
+        .map(|(name, fields)| Parameter::new(name, fields, Vec::new()));
+    bytes(36, id, parameters.to_vec())
+}
+
+#[test]
+fn a_refused_start_is_a_beginning_only_if_the_reader_has_begun() {
+    let rejected = ReaderError::Rejected { what: "START_ROSPEC", status: 401, text: "no".into() };
+    for start in [Start::Immediate, Start::Request] {
+        for (state, begun) in [(Some(2), true), (Some(1), false), (Some(0), false), (None, false)] {
+            let mut session = running(LlrpSettings { start, ..LlrpSettings::default() });
+            session.tick(1_000 * MS).unwrap();
+            let (what, id) = asked(&mut session);
+            assert_eq!(what, 22);
+            session.receive(&status(32, id, 401, "no"), 1_000 * MS).unwrap();
+            let (what, id) = asked(&mut session);
+            assert_eq!(what, 26);
+            // Nor does it listen because it reports that it has nothing to report.
+            session.receive(&report(0), 1_000 * MS).unwrap();
+            assert!(session.is_running() && !hears(&mut session), "a refusal is no listening");
+            let answer = state.map_or_else(|| status(100, id, 109, "what?"), |s| rospecs(id, s));
+            let end = session.receive(&answer, 2_000 * MS);
+            assert_eq!(end, if begun { Ok(()) } else { Err(rejected.clone()) }, "{state:?}");
+            assert_eq!(hears(&mut session), begun);
+        }
+    }
+    // What it said in the meantime needs no question.
+    let mut session = running(LlrpSettings::default());
+    session.tick(1_000 * MS).unwrap();
+    let (_, id) = asked(&mut session);
+    session.receive(&[rospec_event(0), status(32, id, 401, "no")].concat(), 1_000 * MS).unwrap();
+    assert!(sent(&mut session).is_empty() && hears(&mut session));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Greeting ─► Capabilities ─► Extensions? ─► Config ─► Delete ─► Add ─► Enable ─► Start? ─► Running
-//!    │ event "connected"        (Impinj)        │ 64: what was held comes first
-//!    └ refused: over                            └ refused: Keepalive (signs of life only)
+//!    │ event "connected"        (Impinj)        │ 64: what was held comes first             │
+//!    └ refused: over                            └ refused: Keepalive (signs of life only)    └ refused: State (has it begun?)
 //! ```
 //! Bytes and the time go in ([`Session::receive`], [`Session::tick`]); bytes for the reader and frames for the journal come out
 //! ([`Session::outgoing`], [`Session::frame`]). One request is under way at a time. Its answer has its id and the kind that
@@ -13,7 +13,8 @@
 //! at most one unfinished message and what one read brought; no memory is reserved for a length that was only announced.
 //!
 //! A sign of life becomes a frame only while the reader listens, because to the fold a frame without tags says that it listened
-//! and heard nothing.
+//! and heard nothing. That it listens is known from what it says of its ROSpec and from tags, never from a refusal: one that was
+//! taken for listening and was not would let all its tags depart.
 
 mod setup;
 
@@ -84,6 +85,7 @@ enum Step {
     Add,
     Enable,
     Start,
+    State,
     Running,
     Closing,
     Closed,
@@ -116,6 +118,8 @@ pub struct Session {
     outgoing: Vec<u8>,
     frames: VecDeque<Bytes>,
     counts: Counts,
+    /// Why it did not start, while it is asked whether it had begun already.
+    refusal: Option<ReaderError>,
     /// It hears tags, as far as it says.
     listening: bool,
     greet_by_us: u64,
@@ -153,6 +157,7 @@ impl Session {
             outgoing: Vec::new(),
             frames: VecDeque::new(),
             counts: Counts::default(),
+            refusal: None,
             listening: false,
             greet_by_us: now_us + GREETING_MS_MAX * 1_000,
             unfinished_us: None,
@@ -170,7 +175,7 @@ impl Session {
 
     /// The reader is set.
     pub fn is_running(&self) -> bool {
-        matches!(self.step, Step::Start | Step::Running)
+        matches!(self.step, Step::Start | Step::State | Step::Running)
     }
 
     /// Good-bye was said and answered.
@@ -217,7 +222,9 @@ impl Session {
             | Step::Keepalive
             | Step::Closing
             | Step::Closed => false,
-            Step::Delete | Step::Add | Step::Enable | Step::Start | Step::Running => true,
+            Step::Delete | Step::Add | Step::Enable | Step::Start | Step::State | Step::Running => {
+                true
+            }
         };
         asked.then(|| u64::from(settings.keepalive_ms) * MISSED_MAX * 1_000)
     }
@@ -360,7 +367,7 @@ impl Session {
             }
         }
         self.counts.reads += tags as u64;
-        if self.is_running() && self.listens_always() {
+        if tags > 0 && self.is_running() && self.listens_always() {
             // Whatever it says of its specs: it listens.
             self.begin_by_us = None;
             self.listening = true;

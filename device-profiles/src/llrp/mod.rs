@@ -21,8 +21,8 @@ pub use node::{Message, Parameter, Value, frame_length};
 pub use report::{Stamp, TagRead, TagReads, split};
 pub use request::{
     Impinj, Inventory, Power, Start, add_rospec, capabilities, close, delete_rospecs,
-    enable_extensions, enable_reports, enable_rospec, get_config, get_report, keepalive_ack,
-    set_config, set_keepalive, start_rospec, stop_rospec,
+    enable_extensions, enable_reports, enable_rospec, get_config, get_report, get_rospecs,
+    is_active, keepalive_ack, set_config, set_keepalive, start_rospec, stop_rospec,
 };
 
 /// Longest message, in bytes.

@@ -3,6 +3,9 @@
 use super::{IMPINJ, Message, Parameter, Value};
 use crate::profile::Search;
 
+/// State of a ROSpec that listens (LLRP 1.0.1, 11.2.1); others are disabled and inactive.
+const ACTIVE: u64 = 2;
+
 /// What starts an inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -240,6 +243,19 @@ pub fn enable_rospec(id: u32, rospec: u32) -> Message {
 /// START_ROSPEC.
 pub fn start_rospec(id: u32, rospec: u32) -> Message {
     request(22, id, vec![number(rospec)])
+}
+
+/// GET_ROSPECS: all of them, and what each does.
+pub fn get_rospecs(id: u32) -> Message {
+    request(26, id, Vec::new())
+}
+
+/// Whether an answer to GET_ROSPECS says that this one is active.
+pub fn is_active(rospecs: &Message, rospec: u32) -> bool {
+    rospecs.parameters.iter().filter(|spec| spec.name() == "ROSpec").any(|spec| {
+        spec.number_of("ROSpecID") == Some(rospec.into())
+            && spec.number_of("CurrentState") == Some(ACTIVE)
+    })
 }
 
 /// STOP_ROSPEC.

@@ -99,14 +99,28 @@ impl Session {
                     self.flush_at_us = Some(now_us + FLUSH_MS * 1_000);
                 }
             }
-            Step::Start => {
+            Step::Start => match done {
+                Ok(()) => {
+                    self.step = Step::Running;
+                    self.listening = true;
+                }
+                // It said so itself in the meantime.
+                Err(_) if self.listening => self.step = Step::Running,
+                Err(refusal) => {
+                    // One that has begun by itself refuses to begin twice, and one that cannot begin refuses too. Each has its
+                    // own status for either, so it is asked which of the two it is.
+                    self.refusal = Some(refusal);
+                    self.ask(Step::State, say::get_rospecs, 36, "GET_ROSPECS", now_us);
+                }
+            },
+            Step::State => {
                 self.step = Step::Running;
-                let immediate = self.settings.as_ref().is_some_and(|s| s.start == Start::Immediate);
-                match done {
-                    // It had begun by itself, and says that it cannot begin twice.
-                    Err(_) if immediate => self.listening = true,
-                    Err(error) => return Err(error),
-                    Ok(()) => self.listening = true,
+                let refusal = self.refusal.take();
+                if let Outcome::Done(message) = outcome {
+                    self.listening |= say::is_active(message, ROSPEC);
+                }
+                if let Some(refusal) = refusal.filter(|_| !self.listening) {
+                    return Err(refusal);
                 }
             }
             Step::Closing => self.step = Step::Closed,
