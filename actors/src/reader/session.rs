@@ -1,9 +1,9 @@
 //! A session with a reader: LLRP as a state machine without a socket and without a clock.
 //!
 //! ```text
-//!  Greeting ─► Capabilities ─► Extensions? ─► Config ─► Delete ─► Add ─► Enable ─► Start? ─► Running
-//!    │ event "connected"        (Impinj)        │ 64: what was held comes first             │
-//!    └ refused: over                            └ refused: Keepalive (signs of life only)    └ refused: State (has it begun?)
+//!  Greeting ─► Capabilities ─► Extensions? ─► Config ─► Antennas ─► Delete ─► Add ─► Enable ─► Start? ─► Running
+//!    │ event "connected"        (Impinj)        │ 64: what was held comes first                  │
+//!    └ refused: over                            └ refused: Keepalive (signs of life only)         └ refused: State (has it begun?)
 //! ```
 //! Bytes and the time go in ([`Session::receive`], [`Session::tick`]); bytes for the reader and frames for the journal come out
 //! ([`Session::outgoing`], [`Session::frame`]). One request is under way at a time. Its answer has its id and the kind that
@@ -81,6 +81,7 @@ enum Step {
     Extensions,
     Config,
     Keepalive,
+    Antennas,
     Delete,
     Add,
     Enable,
@@ -222,9 +223,13 @@ impl Session {
             | Step::Keepalive
             | Step::Closing
             | Step::Closed => false,
-            Step::Delete | Step::Add | Step::Enable | Step::Start | Step::State | Step::Running => {
-                true
-            }
+            Step::Antennas
+            | Step::Delete
+            | Step::Add
+            | Step::Enable
+            | Step::Start
+            | Step::State
+            | Step::Running => true,
         };
         asked.then(|| u64::from(settings.keepalive_ms) * MISSED_MAX * 1_000)
     }
@@ -272,6 +277,10 @@ impl Session {
         if let Some(pending) = self.pending
             && now_us >= pending.until_us
         {
+            if self.step == Step::Antennas {
+                self.ask_delete(now_us);
+                return Ok(());
+            }
             return Err(ReaderError::Timeout { what: pending.what, ms: ANSWER_MS_MAX });
         }
         if self.begin_by_us.is_some_and(|by| now_us >= by) {
@@ -336,7 +345,7 @@ impl Session {
                 Ok(())
             }
             message::EVENT => self.event(bytes, now_us),
-            _ => self.answer(number, id, &bytes, now_us),
+            _ => self.answer(number, id, bytes, now_us),
         }
     }
 
@@ -443,7 +452,7 @@ impl Session {
         &mut self,
         number: u16,
         id: u32,
-        bytes: &[u8],
+        bytes: Bytes,
         now_us: u64,
     ) -> Result<(), ReaderError> {
         if number == message::ERROR {
@@ -459,14 +468,14 @@ impl Session {
             pending.id == id && (pending.answer == number || number == message::ERROR)
         };
         let Some(pending) = self.pending.filter(fits) else {
-            match Message::decode(bytes) {
+            match Message::decode(&bytes) {
                 Err(LlrpError::Message(_)) => self.counts.unknown += 1,
                 Ok(_) | Err(_) => self.counts.foreign += 1,
             }
             return Ok(());
         };
         let decoded =
-            Message::decode(bytes).map_err(|error| ReaderError::Garbled(error.to_string()))?;
+            Message::decode(&bytes).map_err(|error| ReaderError::Garbled(error.to_string()))?;
         self.pending = None;
         let outcome = match decoded.status() {
             Some((0, _)) if number != message::ERROR => Outcome::Done(&decoded),
@@ -475,6 +484,12 @@ impl Session {
             }
             None => Outcome::Refused { status: 0, text: "an answer without a status".into() },
         };
+        if let (message::CONFIG, Outcome::Done(_)) = (number, &outcome)
+            && decoded.parameter("AntennaProperties").is_some()
+            && bytes.len() <= FRAME_BYTES_MAX
+        {
+            self.frames.push_back(bytes);
+        }
         self.go_on(pending.what, &outcome, now_us)
     }
 

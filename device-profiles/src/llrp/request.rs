@@ -92,6 +92,11 @@ pub fn get_config(id: u32) -> Message {
     request(2, id, vec![number(0_u16), number(0_u8), number(0_u16), number(0_u16)])
 }
 
+/// GET_READER_CONFIG: of every antenna whether it is connected.
+pub fn get_antennas(id: u32) -> Message {
+    request(2, id, vec![number(0_u16), number(2_u8), number(0_u16), number(0_u16)])
+}
+
 /// SET_READER_CONFIG: signs of life at this period, events of inputs, buffers, antennas, exceptions and specs on; and whether
 /// events and reports are held from a connection's loss until ENABLE_EVENTS_AND_REPORTS.
 pub fn set_config(id: u32, keepalive_ms: u32, hold: bool) -> Message {

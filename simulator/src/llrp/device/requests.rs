@@ -37,6 +37,10 @@ impl Device {
                 let answer = self.capabilities(message.id);
                 self.say(&answer);
             }
+            2 => {
+                let answer = self.antennas(message.id);
+                self.say(&answer);
+            }
             3 => {
                 self.set(message);
                 self.status(13, message.id, SUCCESS, "");
@@ -131,6 +135,16 @@ impl Device {
         } else {
             self.status(answer, id, PARAMETER_ERROR, &format!("not with ROSpec {rospec}"));
         }
+    }
+
+    /// Which antennas are connected; nothing else of its configuration is told.
+    fn antennas(&self, id: u32) -> Message {
+        let all = (1..=self.config.antennas).map(|port| {
+            let connected = !self.unplugged.contains(&port);
+            let fields = vec![number(connected), number(port), Value::Signed(600)];
+            Parameter::new("AntennaProperties", fields, Vec::new())
+        });
+        Message::new(12, id, Vec::new(), std::iter::once(success()).chain(all).collect())
     }
 
     /// The ROSpecs by number and state; what is in them their client knows.
