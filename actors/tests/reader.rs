@@ -143,7 +143,7 @@ fn running(settings: LlrpSettings) -> Session {
     session.receive(&greeting(0), 0).unwrap();
     let (_, id) = asked(&mut session);
     session.receive(&capabilities(id, 1, true), 0).unwrap();
-    for answer in [13, 31, 30, 34] {
+    for answer in [13, 12, 31, 30, 34] {
         let sent = sent(&mut session);
         let request = sent.iter().find(|message| message.number != 64).unwrap();
         session.receive(&status(answer, request.id, 0, ""), 0).unwrap();
@@ -169,11 +169,14 @@ fn nothing_is_said_before_the_greeting_and_the_steps_have_their_order() {
     session.receive(&[report(2), event("AntennaEvent", &[1, 2])].concat(), 0).unwrap();
     session.receive(&status(13, id, 0, ""), 0).unwrap();
     let after = sent(&mut session);
-    assert_eq!(after.iter().map(|m| m.number).collect::<Vec<_>>(), [64, 21], "what was held first");
+    assert_eq!(after.iter().map(|m| m.number).collect::<Vec<_>>(), [64, 2], "what was held first");
     // It has no answer; a reader that refuses it does no harm.
     session.receive(&status(100, after[0].id, 109, "what?"), 0).unwrap();
+    session.receive(&antennas(after[1].id, &[true, false]), 0).unwrap();
+    let (what, id) = asked(&mut session);
+    assert_eq!(what, 21);
     // Nothing to delete is no reason to give up.
-    session.receive(&status(31, after[1].id, 100, "no ROSpec"), 0).unwrap();
+    session.receive(&status(31, id, 100, "no ROSpec"), 0).unwrap();
     let (what, id) = asked(&mut session);
     assert_eq!(what, 20);
     session.receive(&status(30, id, 0, ""), 0).unwrap();
@@ -182,7 +185,7 @@ fn nothing_is_said_before_the_greeting_and_the_steps_have_their_order() {
     session.receive(&status(34, id, 0, ""), 0).unwrap();
     assert!(session.is_running() && sent(&mut session).is_empty());
     let kinds: Vec<u8> = frames(&mut session).iter().map(|frame| frame[1]).collect();
-    assert_eq!(kinds, [63, 61, 63]);
+    assert_eq!(kinds, [63, 61, 63, 12]);
     assert_eq!(
         session.counted(),
         Counts { reports: 1, reads: 2, events: 2, keepalives: 1, ..Counts::default() }
@@ -197,9 +200,8 @@ fn a_reader_that_does_not_begin_by_itself_is_started_and_one_that_does_is_not() 
     lazy.tick(1_000 * MS).unwrap();
     let (what, id) = asked(&mut lazy);
     assert_eq!(what, 22);
-    // It had begun after all.
-    lazy.receive(&status(32, id, 100, "is active"), 1_000 * MS).unwrap();
-    assert!(lazy.is_running());
+    lazy.receive(&status(32, id, 0, ""), 1_000 * MS).unwrap();
+    assert!(lazy.is_running() && hears(&mut lazy));
     for sign in [rospec_event(0), report(1)] {
         let mut prompt = running(LlrpSettings::default());
         prompt.receive(&sign, 0).unwrap();
@@ -215,6 +217,101 @@ fn a_reader_that_does_not_begin_by_itself_is_started_and_one_that_does_is_not() 
     waits.receive(&[rospec_event(0), rospec_event(1)].concat(), 0).unwrap();
     waits.tick(2_000 * MS).unwrap();
     assert!(sent(&mut waits).is_empty(), "its input begins it");
+}
+
+/// Whether a sign of life of it counts as having listened.
+fn hears(session: &mut Session) -> bool {
+    frames(session);
+    session.receive(&keepalive(99), 1_500 * MS).unwrap();
+    sent(session);
+    !frames(session).is_empty()
+}
+
+/// An answer to GET_ROSPECS with the hub's ROSpec in this state.
+fn rospecs(id: u32, state: u8) -> Vec<u8> {
+    let ok = vec![number(0_u16), Value::Text(String::new())];
+    let spec = vec![number(1_u32), number(0_u8), number(state)];
+    let parameters = [("LLRPStatus", ok), ("ROSpec", spec)]
+        .map(|(name, fields)| Parameter::new(name, fields, Vec::new()));
+    bytes(36, id, parameters.to_vec())
+}
+
+/// An answer to GET_READER_CONFIG: which antennas are connected, from 1.
+fn antennas(id: u32, connected: &[bool]) -> Vec<u8> {
+    let ok = vec![number(0_u16), Value::Text(String::new())];
+    let mut parameters = vec![Parameter::new("LLRPStatus", ok, Vec::new())];
+    parameters.extend((1_u16..).zip(connected).map(|(port, connected)| {
+        let fields = vec![number(*connected), number(port), Value::Signed(0)];
+        Parameter::new("AntennaProperties", fields, Vec::new())
+    }));
+    bytes(12, id, parameters)
+}
+
+/// A session whose reader is asked for its antennas now, and the id of that.
+fn asked_for_antennas() -> (Session, u32) {
+    let mut session = Session::new(LlrpSettings::default(), 0);
+    session.receive(&greeting(0), 0).unwrap();
+    let (_, id) = asked(&mut session);
+    session.receive(&capabilities(id, 1, false), 0).unwrap();
+    let (_, id) = asked(&mut session);
+    session.receive(&status(13, id, 0, ""), 0).unwrap();
+    frames(&mut session);
+    let (what, id) = asked(&mut session);
+    assert_eq!(what, 2);
+    (session, id)
+}
+
+#[test]
+fn what_was_plugged_or_pulled_while_nobody_was_connected_is_known_to_whoever_connects() {
+    let profile = Profile::parse(shipped("llrp-reader").unwrap()).unwrap();
+    let (mut session, id) = asked_for_antennas();
+    session.receive(&antennas(id, &[true, false, true]), 0).unwrap();
+    let told: Vec<Measurement> = frames(&mut session)
+        .iter()
+        .flat_map(|frame| decode(&profile, "reads", frame).unwrap().measurements)
+        .collect();
+    let wanted = [(1, true), (2, false), (3, true)]
+        .map(|(port, connected)| Measurement::Reader(ReaderEvent::Antenna { port, connected }));
+    assert_eq!(told, wanted);
+    assert_eq!(asked(&mut session).0, 21);
+    // A reader that does not know is listened to without, as is one that says nothing.
+    let (mut session, id) = asked_for_antennas();
+    session.receive(&status(100, id, 109, "what?"), 0).unwrap();
+    assert!(frames(&mut session).is_empty() && asked(&mut session).0 == 21);
+    let (mut session, _) = asked_for_antennas();
+    session.receive(&keepalive(3), (ANSWER_MS_MAX - 1) * MS).unwrap();
+    sent(&mut session);
+    session.tick(ANSWER_MS_MAX * MS).unwrap();
+    assert_eq!(asked(&mut session).0, 21);
+}
+
+#[test]
+fn a_refused_start_is_a_beginning_only_if_the_reader_has_begun() {
+    let rejected = ReaderError::Rejected { what: "START_ROSPEC", status: 401, text: "no".into() };
+    for start in [Start::Immediate, Start::Request] {
+        for (state, begun) in [(Some(2), true), (Some(1), false), (Some(0), false), (None, false)] {
+            let mut session = running(LlrpSettings { start, ..LlrpSettings::default() });
+            session.tick(1_000 * MS).unwrap();
+            let (what, id) = asked(&mut session);
+            assert_eq!(what, 22);
+            session.receive(&status(32, id, 401, "no"), 1_000 * MS).unwrap();
+            let (what, id) = asked(&mut session);
+            assert_eq!(what, 26);
+            // Nor does it listen because it reports that it has nothing to report.
+            session.receive(&report(0), 1_000 * MS).unwrap();
+            assert!(session.is_running() && !hears(&mut session), "a refusal is no listening");
+            let answer = state.map_or_else(|| status(100, id, 109, "what?"), |s| rospecs(id, s));
+            let end = session.receive(&answer, 2_000 * MS);
+            assert_eq!(end, if begun { Ok(()) } else { Err(rejected.clone()) }, "{state:?}");
+            assert_eq!(hears(&mut session), begun);
+        }
+    }
+    // What it said in the meantime needs no question.
+    let mut session = running(LlrpSettings::default());
+    session.tick(1_000 * MS).unwrap();
+    let (_, id) = asked(&mut session);
+    session.receive(&[rospec_event(0), status(32, id, 401, "no")].concat(), 1_000 * MS).unwrap();
+    assert!(sent(&mut session).is_empty() && hears(&mut session));
 }
 
 #[test]
@@ -301,7 +398,10 @@ fn refusals_are_told_by_name() {
     assert_eq!((again[0].number, again[0].parameters.len()), (3, 1));
     refused.receive(&status(13, again[0].id, 0, ""), 0).unwrap();
     let (what, id) = asked(&mut refused);
-    assert_eq!(what, 21, "nothing is held, so nothing is asked for");
+    assert_eq!(what, 2, "nothing is held, so nothing is asked for");
+    refused.receive(&status(100, id, 109, "what?"), 0).unwrap();
+    let (what, id) = asked(&mut refused);
+    assert_eq!(what, 21);
     refused.receive(&status(100, id, 109, "what?"), 0).unwrap();
     let (_, id) = asked(&mut refused);
     let rejected =
@@ -327,7 +427,7 @@ fn an_impinj_reader_is_asked_in_its_own_way_and_less_when_it_refuses() {
     let ok = status(13, 0, 0, "").split_off(10);
     let fields = vec![number(device_profiles::llrp::IMPINJ), number(22_u8), Value::Bytes(ok)];
     session.receive(&Message::new(1_023, id, fields, Vec::new()).encode().unwrap(), 0).unwrap();
-    for answer in [13, 31] {
+    for answer in [13, 12, 31] {
         let (_, id) = asked(&mut session);
         session.receive(&status(answer, id, 0, ""), 0).unwrap();
     }
@@ -529,6 +629,7 @@ async fn let_in(end: &mut DuplexStream) {
         let answer = match asked.number {
             1 => capabilities(asked.id, 1, true),
             3 => status(13, asked.id, 0, ""),
+            2 => antennas(asked.id, &[]),
             64 => continue,
             number => status(number + 10, asked.id, 0, ""),
         };

@@ -13,7 +13,8 @@ use device_profiles::{
     sparkplug::{
         Content, HISTORY, Host, METRICS, Metric, Payload, STATE, Topic,
         host::{
-            MISSING_MAX, NODES_MAX, OVERTAKEN_MS, REBIRTH_MS, REBIRTH_MS_MAX, REORDER_MS, Told, Why,
+            DEVICES_MAX, MISSING_MAX, NODES_MAX, OVERTAKEN_MS, REBIRTH_MS, REBIRTH_MS_MAX,
+            REORDER_MS, Told, Why,
         },
     },
 };
@@ -64,7 +65,7 @@ impl Plant {
     fn send(&mut self, kind: &str, device: &str, raw: &[u8]) -> Told {
         let device = if device.is_empty() { String::new() } else { format!("/{device}") };
         let topic = format!("spBv1.0/G/{kind}/E{device}");
-        self.host.message(self.now_ms, &Topic::parse(&topic).unwrap(), raw).0
+        self.host.message(self.now_ms, &Topic::parse(&topic).unwrap(), raw, true).0
     }
 
     /// Lets time pass; what follows from it.
@@ -273,12 +274,12 @@ fn a_node_that_weighs_is_weighed() {
 fn a_message_that_could_not_be_kept_comes_again() {
     let mut plant = Plant::born();
     let topic = Topic::parse("spBv1.0/G/NDATA/E").unwrap();
-    let (first, before) = plant.host.message(1, &topic, &data(1));
+    let (first, before) = plant.host.message(1, &topic, &data(1), true);
     plant.host.undo(before);
-    let (again, _) = plant.host.message(1, &topic, &data(1));
+    let (again, _) = plant.host.message(1, &topic, &data(1), true);
     assert_eq!(first, again);
     let mut fresh = Host::default();
-    let (_, before) = fresh.message(0, &topic, &data(1));
+    let (_, before) = fresh.message(0, &topic, &data(1), true);
     fresh.undo(before);
     assert_eq!(fresh.count(), (0, 0));
 }
@@ -288,12 +289,81 @@ fn a_host_remembers_so_many_nodes_and_no_more() {
     let mut host = Host::default();
     for n in 0..NODES_MAX + 10 {
         let topic = format!("spBv1.0/G/NBIRTH/E{n}");
-        host.message(n as i64, &Topic::parse(&topic).unwrap(), &birth(0));
+        host.message(n as i64, &Topic::parse(&topic).unwrap(), &birth(0), true);
     }
     assert_eq!(host.count().1, NODES_MAX);
     let topic = Topic::parse("spBv1.0/G/NDATA/E0").unwrap();
-    let (told, _) = host.message(99_999, &topic, &data(1));
+    let (told, _) = host.message(99_999, &topic, &data(1), true);
     assert_eq!(told.why, Some(Why::BeforeBirth), "the one heard least lately is forgotten");
+}
+
+#[test]
+fn what_is_repeated_is_history_and_changes_nothing() {
+    let mut plant = Plant::born();
+    let device = |seq| payload(Some(seq), vec![metric("Gross", Some(9), Content::Float(1.5))]);
+    plant.send("NDATA", "", &data(1));
+    plant.send("DBIRTH", "S", &device(2));
+    plant.send("DDEATH", "S", &payload(Some(3), vec![]));
+    plant.send("DBIRTH", "S", &device(4));
+    for _ in 0..3 {
+        assert_eq!(shown(&plant.send("NDATA", "", &data(1))), ["history NDATA Temperature=1"]);
+        assert!(shown(&plant.send("DDEATH", "S", &payload(Some(3), vec![]))).is_empty());
+        let told = plant.send("DBIRTH", "S", &device(2));
+        assert_eq!(shown(&told), ["S: history DBIRTH Gross=1.5"]);
+        assert!(!told.rebirth && plant.host.deadline().is_none());
+    }
+    let told = plant.send("DDATA", "S", &payload(Some(5), vec![]));
+    assert_eq!((told.why, told.rebirth), (None, false), "the device lives, and nothing is missing");
+}
+
+#[test]
+fn of_devices_that_nobody_enrolled_nothing_is_kept_but_their_place() {
+    let mut plant = Plant::born();
+    let mut foreign = |kind: &str, device: &str, raw: &[u8]| {
+        let topic = format!("spBv1.0/G/{kind}/E/{device}");
+        plant.host.message(0, &Topic::parse(&topic).unwrap(), raw, false).0
+    };
+    for n in 1..=2 * DEVICES_MAX as u64 {
+        let raw = payload(Some(n % 256), vec![metric("x", Some(1), Content::Bool(true))]);
+        let told = foreign(if n % 2 == 0 { "DBIRTH" } else { "DDATA" }, &format!("D{n}"), &raw);
+        assert_eq!((told.frames.len(), told.rebirth, told.why), (0, false, None));
+    }
+    assert_eq!(shown(&plant.send("NDATA", "", &data(1))), ["metrics NDATA Temperature=1"]);
+    assert_eq!(plant.send("NDEATH", "", &death(7)).frames.len(), 1, "only the node has died");
+}
+
+#[test]
+fn names_of_births_take_so_much_together_and_no_more() {
+    let mut plant = Plant::born();
+    let name = |n: usize| format!("{n:0>200}");
+    let metrics =
+        |_| (0..4_000).map(|n| metric(&name(n), Some(n as u64), Content::Bool(true))).collect();
+    let big = |seq: u64| payload(Some(seq), metrics(seq));
+    let full = (1..256)
+        .find(|seq| plant.send("DBIRTH", &format!("D{seq}"), &big(*seq)).why.is_some())
+        .unwrap();
+    assert!(full > 16, "{full} births fill what there is");
+    // One in place of another has the other's room, and what dies leaves room.
+    assert_eq!(plant.send("DBIRTH", "D1", &big(full + 1)).why, None);
+    assert_eq!(plant.send("DBIRTH", "new", &big(full + 2)).why, Some(Why::TooManyNames));
+    plant.send("DDEATH", "D1", &payload(Some(full + 3), vec![]));
+    assert_eq!(plant.send("DBIRTH", "new", &big(full + 4)).why, None);
+}
+
+#[test]
+fn what_a_message_did_to_many_devices_is_undone() {
+    let mut plant = Plant::born();
+    for seq in 1..=20 {
+        let raw = payload(Some(seq), vec![metric("x", Some(1), Content::Bool(true))]);
+        plant.send("DBIRTH", &format!("D{seq}"), &raw);
+    }
+    for (kind, raw) in [("NDEATH", death(7)), ("NBIRTH", birth(8))] {
+        let topic = format!("spBv1.0/G/{kind}/E");
+        let (_, before) = plant.host.message(0, &Topic::parse(&topic).unwrap(), &raw, true);
+        plant.host.undo(before);
+    }
+    let told = plant.send("NDEATH", "", &death(7));
+    assert_eq!(told.frames.len(), 21, "every device was alive again");
 }
 
 #[test]

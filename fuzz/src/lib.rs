@@ -200,7 +200,7 @@ fn sparkplug(raw: &[u8]) -> u64 {
         now_ms += i64::from(*which) * 7;
         let Some(topic) = topics.get(usize::from(*which) % topics.len()) else { break };
         let Some(topic) = Topic::parse(topic) else { break };
-        let (told, _) = host.message(now_ms, &topic, payload);
+        let (told, _) = host.message(now_ms, &topic, payload, true);
         for frame in &told.frames {
             let sound = decoded("sparkplug", frame.stream, &frame.raw);
             marks.push(mark((frame.device.is_some(), frame.stream, sound)));

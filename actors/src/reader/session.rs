@@ -1,9 +1,9 @@
 //! A session with a reader: LLRP as a state machine without a socket and without a clock.
 //!
 //! ```text
-//!  Greeting ─► Capabilities ─► Extensions? ─► Config ─► Delete ─► Add ─► Enable ─► Start? ─► Running
-//!    │ event "connected"        (Impinj)        │ 64: what was held comes first
-//!    └ refused: over                            └ refused: Keepalive (signs of life only)
+//!  Greeting ─► Capabilities ─► Extensions? ─► Config ─► Antennas ─► Delete ─► Add ─► Enable ─► Start? ─► Running
+//!    │ event "connected"        (Impinj)        │ 64: what was held comes first                  │
+//!    └ refused: over                            └ refused: Keepalive (signs of life only)         └ refused: State (has it begun?)
 //! ```
 //! Bytes and the time go in ([`Session::receive`], [`Session::tick`]); bytes for the reader and frames for the journal come out
 //! ([`Session::outgoing`], [`Session::frame`]). One request is under way at a time. Its answer has its id and the kind that
@@ -13,7 +13,8 @@
 //! at most one unfinished message and what one read brought; no memory is reserved for a length that was only announced.
 //!
 //! A sign of life becomes a frame only while the reader listens, because to the fold a frame without tags says that it listened
-//! and heard nothing.
+//! and heard nothing. That it listens is known from what it says of its ROSpec and from tags, never from a refusal: one that was
+//! taken for listening and was not would let all its tags depart.
 
 mod setup;
 
@@ -80,10 +81,12 @@ enum Step {
     Extensions,
     Config,
     Keepalive,
+    Antennas,
     Delete,
     Add,
     Enable,
     Start,
+    State,
     Running,
     Closing,
     Closed,
@@ -116,6 +119,8 @@ pub struct Session {
     outgoing: Vec<u8>,
     frames: VecDeque<Bytes>,
     counts: Counts,
+    /// Why it did not start, while it is asked whether it had begun already.
+    refusal: Option<ReaderError>,
     /// It hears tags, as far as it says.
     listening: bool,
     greet_by_us: u64,
@@ -153,6 +158,7 @@ impl Session {
             outgoing: Vec::new(),
             frames: VecDeque::new(),
             counts: Counts::default(),
+            refusal: None,
             listening: false,
             greet_by_us: now_us + GREETING_MS_MAX * 1_000,
             unfinished_us: None,
@@ -170,7 +176,7 @@ impl Session {
 
     /// The reader is set.
     pub fn is_running(&self) -> bool {
-        matches!(self.step, Step::Start | Step::Running)
+        matches!(self.step, Step::Start | Step::State | Step::Running)
     }
 
     /// Good-bye was said and answered.
@@ -217,7 +223,13 @@ impl Session {
             | Step::Keepalive
             | Step::Closing
             | Step::Closed => false,
-            Step::Delete | Step::Add | Step::Enable | Step::Start | Step::Running => true,
+            Step::Antennas
+            | Step::Delete
+            | Step::Add
+            | Step::Enable
+            | Step::Start
+            | Step::State
+            | Step::Running => true,
         };
         asked.then(|| u64::from(settings.keepalive_ms) * MISSED_MAX * 1_000)
     }
@@ -265,6 +277,10 @@ impl Session {
         if let Some(pending) = self.pending
             && now_us >= pending.until_us
         {
+            if self.step == Step::Antennas {
+                self.ask_delete(now_us);
+                return Ok(());
+            }
             return Err(ReaderError::Timeout { what: pending.what, ms: ANSWER_MS_MAX });
         }
         if self.begin_by_us.is_some_and(|by| now_us >= by) {
@@ -322,7 +338,7 @@ impl Session {
                 Ok(())
             }
             message::EVENT => self.event(bytes, now_us),
-            _ => self.answer(number, id, &bytes, now_us),
+            _ => self.answer(number, id, bytes, now_us),
         }
     }
 
@@ -353,7 +369,7 @@ impl Session {
             }
         }
         self.counts.reads += tags as u64;
-        if self.is_running() && self.listens_always() {
+        if tags > 0 && self.is_running() && self.listens_always() {
             // Whatever it says of its specs: it listens.
             self.begin_by_us = None;
             self.listening = true;
@@ -429,7 +445,7 @@ impl Session {
         &mut self,
         number: u16,
         id: u32,
-        bytes: &[u8],
+        bytes: Bytes,
         now_us: u64,
     ) -> Result<(), ReaderError> {
         if number == message::ERROR {
@@ -445,14 +461,14 @@ impl Session {
             pending.id == id && (pending.answer == number || number == message::ERROR)
         };
         let Some(pending) = self.pending.filter(fits) else {
-            match Message::decode(bytes) {
+            match Message::decode(&bytes) {
                 Err(LlrpError::Message(_)) => self.counts.unknown += 1,
                 Ok(_) | Err(_) => self.counts.foreign += 1,
             }
             return Ok(());
         };
         let decoded =
-            Message::decode(bytes).map_err(|error| ReaderError::Garbled(error.to_string()))?;
+            Message::decode(&bytes).map_err(|error| ReaderError::Garbled(error.to_string()))?;
         self.pending = None;
         let outcome = match decoded.status() {
             Some((0, _)) if number != message::ERROR => Outcome::Done(&decoded),
@@ -461,6 +477,12 @@ impl Session {
             }
             None => Outcome::Refused { status: 0, text: "an answer without a status".into() },
         };
+        if let (message::CONFIG, Outcome::Done(_)) = (number, &outcome)
+            && decoded.parameter("AntennaProperties").is_some()
+            && bytes.len() <= FRAME_BYTES_MAX
+        {
+            self.frames.push_back(bytes);
+        }
         self.go_on(pending.what, &outcome, now_us)
     }
 

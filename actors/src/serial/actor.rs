@@ -5,6 +5,8 @@
 //! that hears hundreds of tags a second does not fill the journal with as many entries. Rounds that found nothing are left out,
 //! but for one in [`QUIET_MS`] when nothing else comes: they are the sign that the module listens.
 //!
+//! What the journal does not take is kept and offered again: scans by not reading on, a module's reads up to [`KEPT_BYTES_MAX`].
+//!
 //! When a port is lost, what was whole is journaled and the rest is noise: the next line begins anew.
 
 use std::{
@@ -41,6 +43,8 @@ use crate::{
 const GATHER_MS: u64 = 100;
 /// Gathered bytes that are journaled at once.
 const GATHERED_BYTES_MAX: usize = 32 * 1024;
+/// Gathered bytes that are kept while the journal is full; one frame, and fewer tags than a frame may have.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// Rounds that found nothing are told this often, in milliseconds.
 const QUIET_MS: u64 = 1_000;
 /// A module that is silent for so long is told to make rounds again, in milliseconds.
@@ -53,7 +57,9 @@ const ROUNDS: u16 = u16::MAX;
 const READ_BYTES: usize = 4 * 1024;
 /// How long a command to a module may take to be written, in milliseconds.
 const WRITE_MS_MAX: u64 = 500;
-/// A scan that the journal did not take is offered again after so long, in milliseconds.
+/// A scanner's port is looked at this often, in milliseconds: between two looks it is not known when a line came.
+const LOOK_MS: u64 = 100;
+/// What the journal did not take is offered again after so long, in milliseconds.
 const RETRY_MS: u64 = 50;
 /// The actor beats, and looks whether its port is still there, this often, in milliseconds.
 const IDLE_MS: u64 = 1_000;
@@ -112,6 +118,7 @@ async fn run<K: Sink>(
     loop {
         status.beat();
         health.lived_us.store(micros(began), Relaxed);
+        ears.offer(told.as_ref());
         match open(&spec.address) {
             Ok(mut port) => {
                 tracing::info!(line = spec.id, address = %spec.address, "line is open");
@@ -156,6 +163,11 @@ fn nothing_to_ask() -> AskError {
 
 fn micros(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds of a time since the actor began; of one that is not known, long ago.
+fn millis(since: Option<Duration>) -> i64 {
+    since.map_or(i64::MIN, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn open(address: &BusAddress) -> Result<SerialStream, CallError> {
@@ -215,6 +227,13 @@ impl Ears<'_> {
         }
     }
 
+    /// What the journal did not take is offered again.
+    fn offer<K: Sink>(&mut self, told: Option<&Told<'_, K>>) {
+        if let (Ears::Module(module), Some(told)) = (self, told) {
+            module.offer(told, Instant::now());
+        }
+    }
+
     /// The port is gone: what was whole is journaled, what was cut off is noise.
     fn cut<K: Sink>(&mut self, told: Option<&Told<'_, K>>) {
         let Some(told) = told else { return };
@@ -224,9 +243,7 @@ impl Ears<'_> {
                 told.noise(lines.noise());
             }
             Ears::Module(module) => {
-                if let Some(raw) = module.gathered() {
-                    told.deliver(raw);
-                }
+                module.offer(told, Instant::now());
                 module.deframer.forget();
                 told.noise(module.deframer.noise());
             }
@@ -240,6 +257,8 @@ struct Module {
     gathered: Vec<u8>,
     /// When what is gathered goes to the journal.
     gather_until: Option<Instant>,
+    /// The journal was full when it was offered last.
+    refused: bool,
     /// Rounds that found nothing are not told before this.
     quiet_until: Instant,
     /// It is told to make rounds when it is silent until then.
@@ -253,6 +272,7 @@ impl Module {
             deframer: Deframer::default(),
             gathered: Vec::new(),
             gather_until: None,
+            refused: false,
             quiet_until: now,
             silent_at: now,
             marks: Marks::Bb,
@@ -269,41 +289,43 @@ impl Module {
         let (nothing, telling): (Vec<r200::Frame<'_>>, Vec<r200::Frame<'_>>) =
             frames.iter().copied().partition(|frame| frame.failure() == Some(NO_TAG));
         for frame in &telling {
-            self.gathered.extend(r200::frame(
-                frame.marks,
-                frame.kind,
-                frame.command,
-                frame.parameters,
-            ));
+            self.gather(frame);
         }
         if let ([], Some(frame)) = (&telling[..], nothing.first()) {
             if now < self.quiet_until || self.gather_until.is_some() {
                 return;
             }
-            self.gathered.extend(r200::frame(
-                frame.marks,
-                frame.kind,
-                frame.command,
-                frame.parameters,
-            ));
+            self.gather(frame);
         }
         self.gather_until.get_or_insert(now + Duration::from_millis(GATHER_MS));
     }
 
-    /// Whatever is gathered.
-    fn gathered(&mut self) -> Option<Vec<u8>> {
-        self.gather_until.take()?;
-        Some(std::mem::take(&mut self.gathered))
+    fn gather(&mut self, frame: &r200::Frame<'_>) {
+        let raw = r200::frame(frame.marks, frame.kind, frame.command, frame.parameters);
+        if self.gathered.len() + raw.len() <= KEPT_BYTES_MAX {
+            self.gathered.extend(raw);
+        }
     }
 
-    /// What is gathered, when it is due.
-    fn due(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let until = self.gather_until?;
-        if now < until && self.gathered.len() < GATHERED_BYTES_MAX {
-            return None;
+    /// What is gathered is due.
+    fn is_due(&self, now: Instant) -> bool {
+        let is_full = self.gathered.len() >= GATHERED_BYTES_MAX && !self.refused;
+        self.gather_until.is_some_and(|until| now >= until || is_full)
+    }
+
+    /// Offers whatever is gathered to the journal, and keeps it where that is full.
+    fn offer<K: Sink>(&mut self, told: &Told<'_, K>, now: Instant) {
+        if self.gather_until.is_none() {
+            return;
         }
-        self.quiet_until = now + Duration::from_millis(QUIET_MS);
-        self.gathered()
+        self.refused = told.deliver(self.gathered.clone()) == Delivered::Full;
+        if self.refused {
+            self.gather_until = Some(now + Duration::from_millis(RETRY_MS));
+        } else {
+            self.gathered.clear();
+            self.gather_until = None;
+            self.quiet_until = now + Duration::from_millis(QUIET_MS);
+        }
     }
 
     /// What the module is to be told because it is silent. It is not known which marks it uses until it has spoken, so they are
@@ -339,15 +361,20 @@ async fn serve<K: Sink>(
     };
     let mut buffer = [0_u8; READ_BYTES];
     let mut heard = Instant::now();
+    // What is read next came after this; what lay there when the port was opened came at any time.
+    let mut since = None;
     loop {
         status.beat();
         health.lived_us.store(micros(began), Relaxed);
-        let idle = Instant::now() + Duration::from_millis(IDLE_MS);
+        let entered = Instant::now();
+        let idle = entered + Duration::from_millis(IDLE_MS);
         let due = match &*ears {
             Ears::Module(module) => module.gather_until.unwrap_or(idle).min(module.silent_at),
-            Ears::Scanner { .. } => idle,
+            Ears::Scanner { .. } => entered + Duration::from_millis(LOOK_MS),
         };
+        // In this order, so that time passes only when nothing was there to be read.
         let read = tokio::select! {
+            biased;
             asked = inbox.asks.recv() => match asked {
                 None => return Over::Left,
                 Some((_, reply)) => {
@@ -371,6 +398,11 @@ async fn serve<K: Sink>(
         if !bytes.is_empty() {
             heard = now;
         }
+        let came_ms = millis(since.map(|since| since - began))..=millis(Some(now - began));
+        // More may lie there where all was taken that there was room for.
+        if bytes.len() < READ_BYTES {
+            since = Some(entered);
+        }
         let Some(told) = told else { continue };
         match ears {
             Ears::Scanner { lines, sessions } => {
@@ -382,8 +414,8 @@ async fn serve<K: Sink>(
                 for line in whole {
                     let device = &told.unit.device;
                     let fresh = || Session::new(format!("{:016x}", rng.bits()), Context::default());
-                    let now_ms = micros(began) / 1_000;
-                    let came = sessions.with(device, fresh, |session| session.scan(&line, now_ms));
+                    let scan = |session: &mut Session| session.scan(&line, came_ms.clone());
+                    let came = sessions.with(device, fresh, scan);
                     match came {
                         Came::Frame(raw) => {
                             while told.deliver(raw.clone()) == Delivered::Full {
@@ -405,8 +437,8 @@ async fn serve<K: Sink>(
                 }
                 module.take(bytes, now);
                 told.noise(module.deframer.noise());
-                if let Some(raw) = module.due(now) {
-                    told.deliver(raw);
+                if module.is_due(now) {
+                    module.offer(told, now);
                 }
                 if let Some(rounds) = module.nudge(now)
                     && let Err(why) = write(port, &rounds).await

@@ -12,10 +12,13 @@
 //! or its slot is changed, and its tally is in memory only: after a restart of the hub the scanner has no mode (scans are kept
 //! and rejected) until somebody sets one, because a tally that began anew would say that one is there where three are.
 //!
-//! A scanner's trigger bounces: the same line within [`SAME_SCAN_MS`] is one scan.
+//! A scanner's trigger bounces: the same line within [`SAME_SCAN_MS`] is one scan. When a line came is known only as well as the
+//! line was listened to; lines that waited while nobody listened may be scans far apart, and only those that surely came
+//! together are one. A bounce too many is seen and put right, a scan too few is not.
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -27,7 +30,7 @@ use device_profiles::{
 use tokio::sync::Notify;
 
 /// The same line within this time is one scan, in milliseconds.
-pub const SAME_SCAN_MS: u64 = 300;
+pub const SAME_SCAN_MS: i64 = 300;
 /// Codes of one count; scans of further ones are kept and rejected.
 pub const COUNTED_CODES_MAX: usize = 4_096;
 
@@ -51,7 +54,8 @@ pub struct Session {
     /// Its first scan with this operator.
     since: u64,
     tally: BTreeMap<String, u32>,
-    last: Option<(Vec<u8>, u64)>,
+    /// The line that came last, and the earliest time when it may have come.
+    last: Option<(Vec<u8>, i64)>,
     /// It was changed by the scanner and is to be written down.
     changed: bool,
 }
@@ -92,16 +96,16 @@ impl Session {
         self.changed = true;
     }
 
-    /// Takes a line. `now_ms` never goes back.
-    pub fn scan(&mut self, line: &[u8], now_ms: u64) -> Came {
-        let again = self
-            .last
-            .as_ref()
-            .is_some_and(|(last, at)| last == line && now_ms.saturating_sub(*at) < SAME_SCAN_MS);
+    /// Takes a line that came some time between these two.
+    pub fn scan(&mut self, line: &[u8], came_ms: RangeInclusive<i64>) -> Came {
+        let (earliest, latest) = came_ms.into_inner();
+        // Another life of the actor has another clock.
+        let together = |first: i64| (0..SAME_SCAN_MS).contains(&latest.saturating_sub(first));
+        let again = self.last.as_ref().is_some_and(|(last, at)| last == line && together(*at));
         if again {
             return Came::Again;
         }
-        self.last = Some((line.to_vec(), now_ms));
+        self.last = Some((line.to_vec(), earliest));
         let code = code_of(line).ok();
         if code.is_some_and(|code| self.command(code)) {
             self.changed = true;
@@ -227,13 +231,20 @@ mod tests {
 
     use super::*;
 
+    /// It came just then.
+    fn at(ms: i64) -> RangeInclusive<i64> {
+        ms..=ms
+    }
+
     fn session() -> Session {
         Session::new("b1".into(), Context::default())
     }
 
     /// Mode, quantity, slot and operator of the frame that a line becomes.
-    fn said(session: &mut Session, line: &str, now_ms: u64) -> (&'static str, u32, String, String) {
-        let Came::Frame(raw) = session.scan(line.as_bytes(), now_ms) else { panic!("no frame") };
+    fn said(session: &mut Session, line: &str, now_ms: i64) -> (&'static str, u32, String, String) {
+        let Came::Frame(raw) = session.scan(line.as_bytes(), at(now_ms)) else {
+            panic!("no frame")
+        };
         let line = split(&raw).unwrap();
         let slot = line.context.slot.map(|slot| slot.to_string());
         let who = line.context.operator.unwrap_or_default();
@@ -245,22 +256,21 @@ mod tests {
         let mut session = session();
         let nothing = (String::new(), String::new());
         assert_eq!(said(&mut session, "x", 0), ("", 1, nothing.0, nothing.1));
-        for (at, code) in ["STOCKFOLD:RECEIVE", "]C0STOCKFOLD:SLOT:A-1", "STOCKFOLD:WHO:ann"]
-            .into_iter()
-            .enumerate()
+        for (code, n) in
+            ["STOCKFOLD:RECEIVE", "]C0STOCKFOLD:SLOT:A-1", "STOCKFOLD:WHO:ann"].into_iter().zip(0..)
         {
-            assert_eq!(session.scan(code.as_bytes(), 1_000 + at as u64), Came::Command, "{code}");
+            assert_eq!(session.scan(code.as_bytes(), at(1_000 + n)), Came::Command, "{code}");
         }
         assert_eq!(said(&mut session, "x", 2_000), ("receive", 1, "A-1".into(), "ann".into()));
         let written = session.take_changed().unwrap();
         assert_eq!((written.operator.as_deref(), session.take_changed()), (Some("ann"), None));
-        session.scan(b"STOCKFOLD:END", 3_000);
-        session.scan(b"STOCKFOLD:SLOT:", 3_001);
-        session.scan(b"STOCKFOLD:WHO:", 3_002);
+        session.scan(b"STOCKFOLD:END", at(3_000));
+        session.scan(b"STOCKFOLD:SLOT:", at(3_001));
+        session.scan(b"STOCKFOLD:WHO:", at(3_002));
         assert_eq!(said(&mut session, "x", 4_000), ("-", 1, String::new(), String::new()));
         // What only looks like a command is kept like any other scan, and refused when it is read.
         for code in ["STOCKFOLD:EAT", "STOCKFOLD:SLOT:a b", "STOCKFOLD:", "my STOCKFOLD:PICK"] {
-            assert!(matches!(session.scan(code.as_bytes(), 5_000), Came::Frame(_)), "{code}");
+            assert!(matches!(session.scan(code.as_bytes(), at(5_000)), Came::Frame(_)), "{code}");
         }
     }
 
@@ -270,7 +280,7 @@ mod tests {
         let mut now_ms = 0;
         let mut since = |session: &mut Session, line: &str| {
             now_ms += 1_000;
-            let Came::Frame(raw) = session.scan(line.as_bytes(), now_ms) else { return None };
+            let Came::Frame(raw) = session.scan(line.as_bytes(), at(now_ms)) else { return None };
             split(&raw).unwrap().since
         };
         assert_eq!(since(&mut session, "x"), None, "nobody has it");
@@ -290,19 +300,33 @@ mod tests {
     #[test]
     fn the_same_line_at_once_is_one_scan() {
         let mut session = session();
-        assert!(matches!(session.scan(b"x", 0), Came::Frame(_)));
-        assert_eq!(session.scan(b"x", SAME_SCAN_MS - 1), Came::Again);
-        assert!(matches!(session.scan(b"y", SAME_SCAN_MS - 1), Came::Frame(_)));
-        assert!(matches!(session.scan(b"x", SAME_SCAN_MS - 1), Came::Frame(_)));
-        assert!(matches!(session.scan(b"x", 2 * SAME_SCAN_MS - 1), Came::Frame(_)));
-        let Came::Frame(last) = session.scan(b"x", 9_999) else { panic!() };
+        assert!(matches!(session.scan(b"x", at(0)), Came::Frame(_)));
+        assert_eq!(session.scan(b"x", at(SAME_SCAN_MS - 1)), Came::Again);
+        assert!(matches!(session.scan(b"y", at(SAME_SCAN_MS - 1)), Came::Frame(_)));
+        assert!(matches!(session.scan(b"x", at(SAME_SCAN_MS - 1)), Came::Frame(_)));
+        assert!(matches!(session.scan(b"x", at(2 * SAME_SCAN_MS - 1)), Came::Frame(_)));
+        let Came::Frame(last) = session.scan(b"x", at(9_999)) else { panic!() };
         assert_eq!(split(&last).unwrap().seq, 5, "each scan has its number");
+    }
+
+    #[test]
+    fn lines_that_waited_are_scans_of_their_own() {
+        let mut session = session();
+        for _ in 0..5 {
+            assert!(matches!(session.scan(b"x", 0..=5_000), Came::Frame(_)));
+        }
+        // The first waited, so it is not known how long before the second it came.
+        assert!(matches!(session.scan(b"x", at(5_010)), Came::Frame(_)));
+        assert_eq!(session.scan(b"x", 5_010..=5_100), Came::Again);
+        assert!(matches!(session.scan(b"y", i64::MIN..=5_200), Came::Frame(_)));
+        assert!(matches!(session.scan(b"y", at(5_200)), Came::Frame(_)));
+        assert!(matches!(session.scan(b"y", at(7)), Came::Frame(_)), "a clock that began anew");
     }
 
     #[test]
     fn a_count_says_how_many_so_far() {
         let mut session = session();
-        session.scan(b"STOCKFOLD:COUNT", 0);
+        session.scan(b"STOCKFOLD:COUNT", at(0));
         let mut now_ms = 0;
         let mut count = |session: &mut Session, line: &str| {
             now_ms += 1_000;
@@ -313,7 +337,7 @@ mod tests {
         assert_eq!(count(&mut session, "]E04006381333931"), 2);
         assert_eq!(count(&mut session, "other"), 1);
         assert_eq!(count(&mut session, "]C10104006381333931"), 3);
-        session.scan(b"STOCKFOLD:SLOT:B", 90_000);
+        session.scan(b"STOCKFOLD:SLOT:B", at(90_000));
         assert_eq!(count(&mut session, "4006381333931"), 1, "another slot, another count");
         session.set(Context { mode: Doing::Mode(ScanMode::Count), ..Context::default() });
         assert_eq!(count(&mut session, "4006381333931"), 1);

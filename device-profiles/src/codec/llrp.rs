@@ -1,10 +1,10 @@
 //! LLRP messages to readings: a frame is one message as the reader sent it.
 //!
-//! Journaled are reports, events and signs of life. A report of tags that are no tags (an empty EPC memory, one longer than a
+//! Journaled are reports, events, signs of life, and what a reader says of its antennas when it is asked. A report of tags that are no tags (an empty EPC memory, one longer than a
 //! tag can have) is not lost with them: those tags are passed over and counted as missing reads.
 
 use crate::{
-    limits::TAGS_MAX,
+    limits::{MEASUREMENTS_MAX, TAGS_MAX},
     llrp::{HEADER_BYTES, Message, Parameter, Stamp, TagReads, message},
     profile::{Kind, Profile},
     reading::{DecodeReject, Measurement, ReaderEvent, Reading, TagRead},
@@ -25,6 +25,7 @@ pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, Deco
     match u16::from_be_bytes(head) & 0x3FF {
         message::REPORT => report(raw),
         message::EVENT => Ok(event(&Message::decode(raw).map_err(bad)?)),
+        message::CONFIG => antennas(&Message::decode(raw).map_err(bad)?),
         message::KEEPALIVE => {
             Message::decode(raw).map_err(bad)?;
             Ok(reading(None, Vec::new()))
@@ -72,6 +73,15 @@ fn report(raw: &[u8]) -> Result<Reading, DecodeReject> {
     Ok(reading(newest, measurements))
 }
 
+/// What an antenna's own event would have said.
+fn antennas(message: &Message) -> Result<Reading, DecodeReject> {
+    let said: Vec<Measurement> = message.parameters.iter().filter_map(told).collect();
+    if said.len() > MEASUREMENTS_MAX {
+        return Err(DecodeReject::TooLarge("antennas"));
+    }
+    Ok(reading(None, said))
+}
+
 fn event(message: &Message) -> Reading {
     let Some(data) = message.parameter("ReaderEventNotificationData") else {
         return reading(None, Vec::new());
@@ -80,15 +90,15 @@ fn event(message: &Message) -> Reading {
         .into_iter()
         .find_map(|name| data.parameter(name)?.number_of("Microseconds"))
         .and_then(|us| i64::try_from(us).ok());
-    let said = data.parameters.iter().filter_map(told).map(Measurement::Reader).collect();
+    let said = data.parameters.iter().filter_map(told).collect();
     reading(clock, said)
 }
 
-/// What one parameter of an event says of listening; nothing if it says nothing of it.
-fn told(event: &Parameter) -> Option<ReaderEvent> {
+/// What one parameter of an event or a configuration says of listening; nothing if it says nothing of it.
+fn told(event: &Parameter) -> Option<Measurement> {
     let number = |name: &str| event.number_of(name);
     let port = |name: &str| number(name).and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
-    match event.name() {
+    let said = match event.name() {
         "ConnectionAttemptEvent" if number("Status") == Some(0) => Some(ReaderEvent::Connected),
         "ConnectionCloseEvent" => Some(ReaderEvent::Stopped),
         "ROSpecEvent" => match number("EventType") {
@@ -100,6 +110,10 @@ fn told(event: &Parameter) -> Option<ReaderEvent> {
         "AntennaEvent" => Some(ReaderEvent::Antenna {
             port: port("AntennaID"),
             connected: number("EventType") == Some(1),
+        }),
+        "AntennaProperties" => Some(ReaderEvent::Antenna {
+            port: port("AntennaID"),
+            connected: number("AntennaConnected") == Some(1),
         }),
         "GPIEvent" => Some(ReaderEvent::Input {
             port: port("GPIPortNumber"),
@@ -119,5 +133,6 @@ fn told(event: &Parameter) -> Option<ReaderEvent> {
                 .collect(),
         }),
         _ => None,
-    }
+    };
+    said.map(Measurement::Reader)
 }

@@ -23,6 +23,10 @@ use crate::{
     units::Units,
 };
 
+/// Largest gap of event numbers within a frame that is counted as loss, in events. A larger one is of a source that began anew,
+/// as between frames.
+pub const GAP_EVENTS_MAX: u64 = 1_000_000;
+
 /// Decodes one frame.
 pub fn decode(profile: &Profile, name: &str, raw: &[u8]) -> Result<Reading, DecodeReject> {
     let scans = match profile.stream(name).map(|stream| &stream.kind) {
@@ -129,7 +133,8 @@ impl Frame {
         else {
             return Ok(());
         };
-        let missing = (last - first).saturating_sub(self.numbers.len() as u64 - 1);
+        let gaps = self.numbers.iter().zip(self.numbers.iter().skip(1)).map(|(a, b)| b - a);
+        let missing = gaps.filter(|gap| *gap <= GAP_EVENTS_MAX).map(|gap| gap - 1).sum();
         self.found.add(Measurement::Numbers { first, last, missing })
     }
 }
@@ -137,6 +142,26 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_too_far_apart_to_be_a_gap_are_no_loss() {
+        let far = 1 + GAP_EVENTS_MAX;
+        for (numbers, missing) in [
+            (&[1, 2, 5][..], 2),
+            (&[1, far], GAP_EVENTS_MAX - 1),
+            (&[1, far + 1], 0),
+            (&[1, 2, 4, 1 << 63, (1 << 63) + 2], 2),
+            (&[0, u64::MAX], 0),
+            (&[7, 7], 0),
+        ] {
+            let found = Gathered::default();
+            let mut frame = Frame { scans: None, found, numbers: numbers.to_vec() };
+            frame.number().unwrap();
+            let told = frame.found.finish();
+            let [Measurement::Numbers { missing: told, .. }] = told[..] else { panic!("{told:?}") };
+            assert_eq!(told, missing, "{numbers:?}");
+        }
+    }
 
     #[test]
     fn offsets_without_a_colon() {

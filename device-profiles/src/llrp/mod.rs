@@ -21,8 +21,8 @@ pub use node::{Message, Parameter, Value, frame_length};
 pub use report::{Stamp, TagRead, TagReads, split};
 pub use request::{
     Impinj, Inventory, Power, Start, add_rospec, capabilities, close, delete_rospecs,
-    enable_extensions, enable_reports, enable_rospec, get_config, get_report, keepalive_ack,
-    set_config, set_keepalive, start_rospec, stop_rospec,
+    enable_extensions, enable_reports, enable_rospec, get_antennas, get_config, get_report,
+    get_rospecs, is_active, keepalive_ack, set_config, set_keepalive, start_rospec, stop_rospec,
 };
 
 /// Longest message, in bytes.
@@ -38,6 +38,8 @@ pub const IMPINJ: u32 = 25_882;
 pub mod message {
     /// Answer to GET_READER_CAPABILITIES.
     pub const CAPABILITIES_RESPONSE: u16 = 11;
+    /// Answer to GET_READER_CONFIG.
+    pub const CONFIG: u16 = 12;
     /// Answer to SET_READER_CONFIG.
     pub const CONFIG_RESPONSE: u16 = 13;
     /// Tags.

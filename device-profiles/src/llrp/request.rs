@@ -3,6 +3,9 @@
 use super::{IMPINJ, Message, Parameter, Value};
 use crate::profile::Search;
 
+/// State of a ROSpec that listens (LLRP 1.0.1, 11.2.1); others are disabled and inactive.
+const ACTIVE: u64 = 2;
+
 /// What starts an inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -87,6 +90,11 @@ pub fn capabilities(id: u32) -> Message {
 /// GET_READER_CONFIG: all of it, of every antenna and port.
 pub fn get_config(id: u32) -> Message {
     request(2, id, vec![number(0_u16), number(0_u8), number(0_u16), number(0_u16)])
+}
+
+/// GET_READER_CONFIG: of every antenna whether it is connected.
+pub fn get_antennas(id: u32) -> Message {
+    request(2, id, vec![number(0_u16), number(2_u8), number(0_u16), number(0_u16)])
 }
 
 /// SET_READER_CONFIG: signs of life at this period, events of inputs, buffers, antennas, exceptions and specs on; and whether
@@ -240,6 +248,19 @@ pub fn enable_rospec(id: u32, rospec: u32) -> Message {
 /// START_ROSPEC.
 pub fn start_rospec(id: u32, rospec: u32) -> Message {
     request(22, id, vec![number(rospec)])
+}
+
+/// GET_ROSPECS: all of them, and what each does.
+pub fn get_rospecs(id: u32) -> Message {
+    request(26, id, Vec::new())
+}
+
+/// Whether an answer to GET_ROSPECS says that this one is active.
+pub fn is_active(rospecs: &Message, rospec: u32) -> bool {
+    rospecs.parameters.iter().filter(|spec| spec.name() == "ROSpec").any(|spec| {
+        spec.number_of("ROSpecID") == Some(rospec.into())
+            && spec.number_of("CurrentState") == Some(ACTIVE)
+    })
 }
 
 /// STOP_ROSPEC.

@@ -17,6 +17,9 @@ use crate::limits::MEASUREMENTS_MAX;
 /// Most bytes of names and texts in one object; a metric more begins the next. Written as JSON they may become six times as many.
 pub const EXPANDED_BYTES_MAX: usize = 16 * 1024;
 
+/// What a known metric takes beside its name, about.
+const KNOWN_BYTES: usize = 64;
+
 /// What a birth says of a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
@@ -31,6 +34,7 @@ pub struct Known {
 pub struct Names {
     by_alias: BTreeMap<u64, Known>,
     types: BTreeMap<String, u32>,
+    bytes: usize,
 }
 
 impl Names {
@@ -40,14 +44,21 @@ impl Names {
         for metric in &birth.metrics {
             let Some(name) = &metric.name else { continue };
             if let Some(alias) = metric.alias {
+                names.bytes += KNOWN_BYTES + name.len();
                 let known = Known { name: name.clone(), datatype: metric.datatype };
                 names.by_alias.insert(alias, known);
             }
             if let Some(datatype) = metric.datatype {
+                names.bytes += KNOWN_BYTES + name.len();
                 names.types.insert(name.clone(), datatype);
             }
         }
         names
+    }
+
+    /// What they take in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Name and type of a metric; `None` when no birth named it.

@@ -17,6 +17,9 @@
 //! - What comes after a gap is taken at once; what fills the gap later is taken as history. Nothing waits, so an acknowledgement
 //!   never does either. A gap that is not filled within [`REORDER_MS`] is a loss: told as `lost`, and what the node shows may be
 //!   old, so it is asked to be born again.
+//! - What comes with a number that was just before is repeated, or late beyond its gap: it is taken as history and changes
+//!   nothing else. Otherwise one message that a broker gives twice would be a loss of nearly all numbers there are.
+//! - Of devices that nobody enrolled only the place in the order is noted.
 //! - A node is asked at most once in [`REBIRTH_MS`]; one that does not do it is asked ever more rarely, up to
 //!   [`REBIRTH_MS_MAX`].
 //!
@@ -35,6 +38,8 @@ use super::{
 pub const REORDER_MS: i64 = 3_000;
 /// Numbers that may be missing at once; a larger jump is a loss at once.
 pub const MISSING_MAX: usize = 32;
+/// How far behind the next number one is old or repeated; one further behind is taken for a jump ahead.
+pub const OLD_MAX: usize = 32;
 /// Shortest time between two requests to one node, in milliseconds.
 pub const REBIRTH_MS: i64 = 5_000;
 /// Longest time between two requests to a node that does not answer, in milliseconds.
@@ -47,6 +52,9 @@ const ASK_OVERTAKEN_MS: i64 = 2_000;
 pub const NODES_MAX: usize = 4_096;
 /// Devices behind one node.
 pub const DEVICES_MAX: usize = 1_024;
+
+/// What the metrics of all births may take together, in bytes.
+pub const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A frame of a device of the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +108,9 @@ pub enum Why {
     /// The node has too many devices.
     #[error("its node has more than {DEVICES_MAX} devices")]
     TooManyDevices,
+    /// There are too many metrics.
+    #[error("the metrics of all births take more than {NAMES_BYTES_MAX} bytes")]
+    TooManyNames,
     /// Not for a host.
     #[error("a command is not for a host")]
     Command,
@@ -117,6 +128,10 @@ struct Node {
     missing: BTreeMap<u8, i64>,
     /// Devices that are alive.
     devices: BTreeMap<String, Arc<Names>>,
+    /// What its births and those of its devices take.
+    names_bytes: usize,
+    /// Devices as they were before the message that is looked at, in order of change.
+    changed: Vec<(String, Option<Arc<Names>>)>,
     /// The session that died last, and when.
     died: Option<(u64, i64)>,
     /// It should be asked; not before this.
@@ -129,7 +144,24 @@ struct Node {
 
 /// What a message changed, to be undone where its frames could not be kept.
 #[derive(Debug)]
-pub struct Before(NodeName, Option<Node>);
+pub struct Before {
+    name: NodeName,
+    /// The node but for its devices; `None` = it was not known.
+    node: Option<Node>,
+    /// Its devices that changed.
+    changed: Vec<(String, Option<Arc<Names>>)>,
+}
+
+/// The place of a message in the order of its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The next, perhaps behind a gap.
+    Next,
+    /// It fills a gap.
+    Late,
+    /// It came before, or its gap was given up.
+    Old,
+}
 
 /// The host.
 #[derive(Debug, Default)]
@@ -138,34 +170,57 @@ pub struct Host {
 }
 
 impl Host {
-    /// Takes a message of a node or of a device behind it. `now_ms` never goes back.
-    pub fn message(&mut self, now_ms: i64, topic: &Topic<'_>, raw: &[u8]) -> (Told, Before) {
+    /// Something of this node was taken.
+    pub fn knows(&self, node: &NodeName) -> bool {
+        self.nodes.contains_key(node)
+    }
+
+    /// Takes a message of a node or of a device behind it. `now_ms` never goes back. Of one that is not enrolled nothing is kept
+    /// but its place in the order.
+    pub fn message(
+        &mut self,
+        now_ms: i64,
+        topic: &Topic<'_>,
+        raw: &[u8],
+        is_enrolled: bool,
+    ) -> (Told, Before) {
         let name = NodeName { group: topic.group.to_owned(), edge: topic.edge.to_owned() };
-        let before = self.nodes.get(&name).cloned();
+        let before = self.nodes.get_mut(&name).map(Node::without_devices);
         if before.is_none() && self.nodes.len() >= NODES_MAX {
             let oldest = self.nodes.iter().min_by_key(|(_, node)| node.heard_at);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.nodes.remove(&oldest);
             }
         }
+        let taken: usize = match topic.kind {
+            Kind::Birth => self.nodes.values().map(|node| node.names_bytes).sum(),
+            Kind::Data | Kind::Death | Kind::Command => 0,
+        };
         let node = self.nodes.entry(name.clone()).or_default();
         node.heard_at = now_ms;
-        let mut told = node.message(now_ms, topic, raw);
+        let room = is_enrolled.then(|| NAMES_BYTES_MAX.saturating_sub(taken));
+        let mut told = node.message(now_ms, topic, raw, room);
         told.rebirth = node.ask(now_ms);
-        (told, Before(name, before))
+        if !is_enrolled {
+            told.frames.retain(|frame| frame.device.as_deref() != topic.device);
+        }
+        let changed = std::mem::take(&mut node.changed);
+        (told, Before { name, node: before, changed })
     }
 
     /// Forgets that a message came: it will come again.
     pub fn undo(&mut self, before: Before) {
-        let Before(name, node) = before;
-        match node {
-            Some(node) => {
-                self.nodes.insert(name, node);
-            }
-            None => {
-                self.nodes.remove(&name);
-            }
+        let Before { name, node, changed } = before;
+        let after = self.nodes.remove(&name);
+        let Some(mut node) = node else { return };
+        node.devices = after.map(|after| after.devices).unwrap_or_default();
+        for (device, names) in changed.into_iter().rev() {
+            match names {
+                Some(names) => node.devices.insert(device, names),
+                None => node.devices.remove(&device),
+            };
         }
+        self.nodes.insert(name, node);
     }
 
     /// When [`Host::tick`] is due.
@@ -195,6 +250,33 @@ impl Host {
 }
 
 impl Node {
+    /// Itself without its devices, which may be many.
+    fn without_devices(&mut self) -> Self {
+        let devices = std::mem::take(&mut self.devices);
+        let bare = self.clone();
+        self.devices = devices;
+        bare
+    }
+
+    /// A device is born, or is no more.
+    fn set_device(&mut self, device: &str, names: Option<Arc<Names>>) {
+        self.names_bytes += names.as_ref().map_or(0, |names| names.bytes());
+        let before = match names {
+            Some(names) => self.devices.insert(device.to_owned(), names),
+            None => self.devices.remove(device),
+        };
+        self.names_bytes -= before.as_ref().map_or(0, |names| names.bytes());
+        self.changed.push((device.to_owned(), before));
+    }
+
+    /// None of its devices is born any more; they, in order.
+    fn forget_devices(&mut self) -> impl Iterator<Item = &str> {
+        let gone = std::mem::take(&mut self.devices);
+        self.changed.extend(gone.into_iter().map(|(device, names)| (device, Some(names))));
+        self.names_bytes = self.born.as_ref().map_or(0, |names| names.bytes());
+        self.changed.iter().map(|(device, _)| device.as_str())
+    }
+
     fn deadline(&self) -> Option<i64> {
         let lost = self.missing.values().min().copied();
         lost.into_iter().chain(self.ask_at.map(|at| at.max(self.may_ask_at()))).min()
@@ -223,7 +305,8 @@ impl Node {
         true
     }
 
-    fn message(&mut self, now_ms: i64, topic: &Topic<'_>, raw: &[u8]) -> Told {
+    /// `room` is for names in bytes; `None` = the speaker is not enrolled.
+    fn message(&mut self, now_ms: i64, topic: &Topic<'_>, raw: &[u8], room: Option<usize>) -> Told {
         let mut told = Told::default();
         let payload = match Payload::decode(raw) {
             Ok(payload) => payload,
@@ -234,10 +317,10 @@ impl Node {
         };
         match (topic.kind, topic.device) {
             (Kind::Command, _) => told.why = Some(Why::Command),
-            (Kind::Birth, None) => self.node_birth(now_ms, topic, &payload, raw, &mut told),
+            (Kind::Birth, None) => self.node_birth(now_ms, topic, &payload, raw, room, &mut told),
             (Kind::Death, None) => self.node_death(now_ms, topic, &payload, &mut told),
             (Kind::Birth | Kind::Data | Kind::Death, _) => {
-                self.later(now_ms, topic, &payload, raw, &mut told);
+                self.later(now_ms, topic, &payload, raw, room, &mut told);
             }
         }
         told
@@ -249,6 +332,7 @@ impl Node {
         topic: &Topic<'_>,
         payload: &Payload,
         raw: &[u8],
+        room: Option<usize>,
         told: &mut Told,
     ) {
         let (Some(bd_seq), Some(seq)) = (payload.bd_seq(), payload.seq) else {
@@ -261,13 +345,18 @@ impl Node {
             self.want(now_ms + ASK_OVERTAKEN_MS);
             return;
         }
-        let names = Arc::new(Names::of(payload));
+        let names = room.map_or_else(Names::default, |_| Names::of(payload));
+        let freed = self.names_bytes;
+        if names.bytes() > room.unwrap_or(0).saturating_add(freed) {
+            told.as_it_came(topic, raw, Why::TooManyNames);
+            return;
+        }
         let expanded = expand(topic.name(), payload, &names);
-        self.born = Some(names);
+        self.born = Some(Arc::new(names));
         self.bd_seq = Some(bd_seq);
         self.next_seq = (seq as u8).wrapping_add(1);
         self.missing.clear();
-        self.devices.clear();
+        let _ = self.forget_devices();
         (self.ask_at, self.asked_at, self.wait_ms) = (None, None, REBIRTH_MS);
         told.online(topic, payload, true);
         told.expanded(topic, expanded, false);
@@ -285,9 +374,9 @@ impl Node {
         self.born = None;
         self.missing.clear();
         told.online(topic, payload, false);
-        for device in std::mem::take(&mut self.devices).into_keys() {
-            let gone = state(topic.name(), payload.timestamp_ms, "online", false.into());
-            told.frames.push(Frame { device: Some(device), stream: STATE, raw: gone.into() });
+        for device in self.forget_devices() {
+            let raw = state(topic.name(), payload.timestamp_ms, "online", false.into()).into();
+            told.frames.push(Frame { device: Some(device.to_owned()), stream: STATE, raw });
         }
     }
 
@@ -298,6 +387,7 @@ impl Node {
         topic: &Topic<'_>,
         payload: &Payload,
         raw: &[u8],
+        room: Option<usize>,
         told: &mut Told,
     ) {
         if self.born.is_none() {
@@ -310,26 +400,38 @@ impl Node {
             self.want(now_ms);
             return;
         };
-        let is_late = self.in_order(seq as u8, now_ms, told);
-        let device = topic.device.map(str::to_owned);
-        match (topic.kind, device) {
+        let place = self.in_order(seq as u8, now_ms, told);
+        let Some(room) = room else { return };
+        let is_history = place != Place::Next;
+        match (topic.kind, topic.device) {
+            (Kind::Birth, Some(_)) if place == Place::Old => {
+                let expanded = expand(topic.name(), payload, &Names::of(payload));
+                told.expanded(topic, expanded, is_history);
+            }
+            (Kind::Death, Some(_)) if place == Place::Old => {}
             (Kind::Birth, Some(device)) => {
-                if self.devices.len() >= DEVICES_MAX && !self.devices.contains_key(&device) {
+                let before = self.devices.get(device).cloned();
+                if self.devices.len() >= DEVICES_MAX && before.is_none() {
                     told.as_it_came(topic, raw, Why::TooManyDevices);
                     return;
                 }
                 let names = Arc::new(Names::of(payload));
+                let freed = before.map_or(0, |names| names.bytes());
+                if names.bytes() > room.saturating_add(freed) {
+                    told.as_it_came(topic, raw, Why::TooManyNames);
+                    return;
+                }
                 let expanded = expand(topic.name(), payload, &names);
-                self.devices.insert(device, names);
+                self.set_device(device, Some(names));
                 told.online(topic, payload, true);
-                told.expanded(topic, expanded, is_late);
+                told.expanded(topic, expanded, is_history);
             }
             (Kind::Death, Some(device)) => {
-                self.devices.remove(&device);
+                self.set_device(device, None);
                 told.online(topic, payload, false);
             }
             (_, device) => {
-                let names = match &device {
+                let names = match device {
                     None => self.born.clone(),
                     Some(device) => self.devices.get(device).cloned(),
                 };
@@ -339,18 +441,22 @@ impl Node {
                     return;
                 };
                 let expanded = expand(topic.name(), payload, &names);
-                if expanded.has_unknown {
+                if expanded.has_unknown && place != Place::Old {
                     self.want(now_ms);
                 }
-                told.expanded(topic, expanded, is_late);
+                told.expanded(topic, expanded, is_history);
             }
         }
     }
 
-    /// Notes a message's number; true when it fills a gap.
-    fn in_order(&mut self, seq: u8, now_ms: i64, told: &mut Told) -> bool {
+    /// Notes a message's number.
+    fn in_order(&mut self, seq: u8, now_ms: i64, told: &mut Told) -> Place {
         if self.missing.remove(&seq).is_some() {
-            return true;
+            return Place::Late;
+        }
+        let behind = usize::from(self.next_seq.wrapping_sub(seq));
+        if (1..=OLD_MAX).contains(&behind) {
+            return Place::Old;
         }
         let ahead = usize::from(seq.wrapping_sub(self.next_seq));
         if ahead > 0 && self.missing.len() + ahead <= MISSING_MAX {
@@ -363,7 +469,7 @@ impl Node {
             self.lost(lost as u64, now_ms, told);
         }
         self.next_seq = seq.wrapping_add(1);
-        false
+        Place::Next
     }
 
     fn lost(&mut self, lost: u64, now_ms: i64, told: &mut Told) {

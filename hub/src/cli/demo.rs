@@ -48,15 +48,14 @@ pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let mqtt = hub.mqtt.context("the demo has its own MQTT endpoint")?;
         greet(&hub, &dir);
         println!("\nA simulated shop (Corner Market) moves goods now, and beside it one with RFID readers (RFID store). Both have faults on purpose:\nscales that answer with an exception, connections that break, readings that repeat. Ctrl-C stops everything.\n");
-        let mut tags = Command::new(&simulator)
+        let mut tags = tied(&simulator)
             .args(["tags", "--hub", &format!("http://{}", hub.http)])
             .arg("--token-file")
             .arg(token_file(&dir))
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .context("cannot start the simulator of tags")?;
-        let mut child = Command::new(simulator)
+        let mut child = tied(&simulator)
             .args(["play", &args.scenario, "--speed", &args.speed.to_string()])
             .arg("--hub")
             .arg(format!("http://{}", hub.http))
@@ -64,7 +63,6 @@ pub fn demo(mut config: Config, args: &DemoArgs) -> anyhow::Result<ExitCode> {
             .arg(mqtt.to_string())
             .arg("--token-file")
             .arg(token_file(&dir))
-            .stdin(Stdio::null())
             .spawn()
             .context("cannot start the simulator")?;
         stop.wait().await;
@@ -86,6 +84,14 @@ fn demo_dir() -> PathBuf {
     } else {
         PathBuf::from(DEMO_DIR)
     }
+}
+
+/// The simulator, tied to this process: it ends with its standard input, which ends with whoever holds the other end, so that
+/// a demo that is killed leaves nothing behind that goes on for hours.
+fn tied(simulator: &Path) -> Command {
+    let mut command = Command::new(simulator);
+    command.arg("--with-stdin").stdin(Stdio::piped());
+    command
 }
 
 /// A program installed in the same directory as this one.

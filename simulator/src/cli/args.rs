@@ -9,6 +9,9 @@ use std::{net::IpAddr, path::PathBuf};
 #[derive(Debug, Parser)]
 #[command(name = "stockfold-sim", version, arg_required_else_help = true)]
 pub struct Args {
+    /// End when standard input does: whoever started this held its other end, and is gone. Not for `serial scanner`, which scans it.
+    #[arg(long, global = true)]
+    pub with_stdin: bool,
     #[command(subcommand)]
     pub command: Command,
 }

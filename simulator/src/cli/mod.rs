@@ -18,6 +18,9 @@ use simulator::{Scenario, World, builtin};
 
 /// Carries out a command; false when the hub is wrong.
 pub fn carry_out(args: Args) -> Result<bool> {
+    if args.with_stdin {
+        std::thread::spawn(end_with_stdin);
+    }
     match args.command {
         Command::Play(a) => play::play(&a),
         Command::Verify(a) => play::verify(&a),
@@ -29,6 +32,13 @@ pub fn carry_out(args: Args) -> Result<bool> {
         Command::Serial { command } => serial::serial(&command),
         Command::Scenario { command } => scenario(&command),
     }
+}
+
+/// Waits until whoever holds the other end of standard input lets it go, however it ends, and ends with it.
+fn end_with_stdin() {
+    // Input that breaks has nobody at its other end either.
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    std::process::exit(0);
 }
 
 fn scenario(command: &ScenarioCommand) -> Result<bool> {

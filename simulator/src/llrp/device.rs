@@ -60,6 +60,8 @@ pub struct Device {
     /// Reads that wait for their report.
     waiting: Vec<(u32, Read)>,
     inputs: BTreeMap<u16, bool>,
+    /// Antennas that were pulled out.
+    unplugged: BTreeSet<u16>,
     born_us: i64,
     now_us: i64,
     last_id: u32,
@@ -102,6 +104,7 @@ impl Device {
             overflowed: false,
             waiting: Vec::new(),
             inputs: BTreeMap::new(),
+            unplugged: BTreeSet::new(),
             born_us: now_us,
             now_us,
             last_id: 0,
@@ -250,6 +253,11 @@ impl Device {
 
     /// An antenna is plugged in or pulled out.
     pub fn antenna(&mut self, port: u16, connected: bool) {
+        if connected {
+            self.unplugged.remove(&port);
+        } else {
+            self.unplugged.insert(port);
+        }
         self.tell(8, "AntennaEvent", &[u64::from(connected), port.into()]);
     }
 

@@ -4,7 +4,7 @@
 
 use device_profiles::{
     llrp as say,
-    llrp::{Capabilities, Inventory, Message, Start},
+    llrp::{Capabilities, Inventory, Message, Start, message},
 };
 
 use super::{ANSWER_MS_MAX, BEGIN_MS, FLUSH_MS, Pending, ROSPEC, ReaderError, Session, Step};
@@ -57,7 +57,7 @@ impl Session {
                         self.send(&say::enable_reports(id));
                         self.unanswered[0] = Some(id);
                     }
-                    self.ask_delete(now_us);
+                    self.ask_antennas(now_us);
                 }
                 Err(_) => {
                     self.holds = false;
@@ -68,8 +68,10 @@ impl Session {
             },
             Step::Keepalive => {
                 done?;
-                self.ask_delete(now_us);
+                self.ask_antennas(now_us);
             }
+            // What it says of them is journaled where it came; one that does not say it is listened to all the same.
+            Step::Antennas => self.ask_delete(now_us),
             // A reader that has nothing to delete says so, each in its own way.
             Step::Delete => self.ask_add(now_us)?,
             Step::Add => match done {
@@ -99,14 +101,28 @@ impl Session {
                     self.flush_at_us = Some(now_us + FLUSH_MS * 1_000);
                 }
             }
-            Step::Start => {
+            Step::Start => match done {
+                Ok(()) => {
+                    self.step = Step::Running;
+                    self.listening = true;
+                }
+                // It said so itself in the meantime.
+                Err(_) if self.listening => self.step = Step::Running,
+                Err(refusal) => {
+                    // One that has begun by itself refuses to begin twice, and one that cannot begin refuses too. Each has its
+                    // own status for either, so it is asked which of the two it is.
+                    self.refusal = Some(refusal);
+                    self.ask(Step::State, say::get_rospecs, 36, "GET_ROSPECS", now_us);
+                }
+            },
+            Step::State => {
                 self.step = Step::Running;
-                let immediate = self.settings.as_ref().is_some_and(|s| s.start == Start::Immediate);
-                match done {
-                    // It had begun by itself, and says that it cannot begin twice.
-                    Err(_) if immediate => self.listening = true,
-                    Err(error) => return Err(error),
-                    Ok(()) => self.listening = true,
+                let refusal = self.refusal.take();
+                if let Outcome::Done(message) = outcome {
+                    self.listening |= say::is_active(message, ROSPEC);
+                }
+                if let Some(refusal) = refusal.filter(|_| !self.listening) {
+                    return Err(refusal);
                 }
             }
             Step::Closing => self.step = Step::Closed,
@@ -132,7 +148,13 @@ impl Session {
         Ok(())
     }
 
-    fn ask_delete(&mut self, now_us: u64) {
+    /// Asks which antennas are connected: of what was plugged or pulled while nobody was connected no event comes. Asked after
+    /// held events were, so that what they say is not taken for newer.
+    fn ask_antennas(&mut self, now_us: u64) {
+        self.ask(Step::Antennas, say::get_antennas, message::CONFIG, "GET_READER_CONFIG", now_us);
+    }
+
+    pub(super) fn ask_delete(&mut self, now_us: u64) {
         self.ask(Step::Delete, say::delete_rospecs, 31, "DELETE_ROSPEC", now_us);
     }
 

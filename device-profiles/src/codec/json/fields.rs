@@ -42,8 +42,10 @@ pub fn decode(profile: &Profile, stream: &str, raw: &[u8]) -> Result<Reading, De
         Kind::Values(map) => values(&root, map, stream),
         Kind::Tags(TagsMap { fields: Some(fields), .. }) => {
             // An empty list says that the reader listens and heard nothing.
-            let measurements = tags(&root, fields)?;
-            return Ok(Reading { seq, boot, device_us, measurements });
+            let found = tags(&root, fields)?;
+            // Whether a frame is of now is judged by the device's clock: without a time of its own it is as old as its newest tag.
+            let device_us = device_us.or(found.newest());
+            return Ok(Reading { seq, boot, device_us, measurements: found.finish() });
         }
         // Parsing a profile lets no stream of another codec into a JSON profile.
         Kind::Weight(_) | Kind::Scan(_) | Kind::Plain(_) | Kind::Registers(_) | Kind::Tags(_) => {
@@ -445,6 +447,24 @@ mod tests {
             decode(&profile, "s", wide.as_bytes()),
             Err(DecodeReject::TooLarge("measurements"))
         );
+    }
+
+    #[test]
+    fn a_frame_of_tags_is_as_old_as_its_newest_tag_unless_it_says_its_time() {
+        let profile = |envelope: &str| {
+            Profile::parse(&format!(
+                "name: x\ncodec: json\n{envelope}streams:\n  s: {{class: stock, dedupe: level, tags: {{each: /tags, epc: /id, at: /time}}}}\n"
+            ))
+            .unwrap()
+        };
+        let frame = br#"{"ts":9,"tags":[{"id":"AABB","time":5},{"id":"AACC","time":7},{"id":"AADD","time":6}]}"#;
+        let device_us = |envelope: &str, frame: &[u8]| {
+            decode(&profile(envelope), "s", frame).unwrap().device_us
+        };
+        assert_eq!(device_us("", frame), Some(7_000));
+        assert_eq!(device_us("envelope: {ts: /ts}\n", frame), Some(9_000));
+        assert_eq!(device_us("envelope: {ts: /none}\n", frame), Some(7_000));
+        assert_eq!(device_us("", br#"{"tags":[]}"#), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::{
     codec::tags::{Gathered, read_tag},
     profile::TagFields,
-    reading::{DecodeReject, Measurement, TagRead},
+    reading::{DecodeReject, TagRead},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The tags of a frame.
-pub(super) fn tags(root: &Node<'_>, map: &TagFields) -> Result<Vec<Measurement>, DecodeReject> {
+pub(super) fn tags(root: &Node<'_>, map: &TagFields) -> Result<Gathered, DecodeReject> {
     let mut found = Gathered::default();
     match &map.each {
         None => tag(root, root, map, &mut found)?,
@@ -32,7 +32,7 @@ pub(super) fn tags(root: &Node<'_>, map: &TagFields) -> Result<Vec<Measurement>,
             | Node::Object(_) => return Err(wrong(each, "a list")),
         },
     }
-    Ok(found.finish())
+    Ok(found)
 }
 
 fn tag(

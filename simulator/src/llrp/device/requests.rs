@@ -11,8 +11,18 @@ const SUCCESS: u64 = 0;
 const PARAMETER_ERROR: u64 = 100;
 const UNSUPPORTED_MESSAGE: u64 = 109;
 
+/// States of a ROSpec (LLRP 1.0.1, 11.2.1).
+const DISABLED: u64 = 0;
+const INACTIVE: u64 = 1;
+const ACTIVE: u64 = 2;
+
 fn number(value: impl Into<u64>) -> Value {
     Value::Unsigned(value.into())
+}
+
+fn success() -> Parameter {
+    let fields = vec![number(SUCCESS), Value::Text(String::new())];
+    Parameter::new("LLRPStatus", fields, Vec::new())
 }
 
 impl Device {
@@ -25,6 +35,10 @@ impl Device {
         match message.number {
             1 => {
                 let answer = self.capabilities(message.id);
+                self.say(&answer);
+            }
+            2 => {
+                let answer = self.antennas(message.id);
                 self.say(&answer);
             }
             3 => {
@@ -80,18 +94,17 @@ impl Device {
                     self.set_listening(rospec, false);
                 }
             }
+            26 => {
+                let answer = self.told_rospecs(message.id);
+                self.say(&answer);
+            }
             60 => self.report_waiting(true),
             64 => self.release(),
             72 => self.acknowledged += 1,
             1_023 if self.config.impinj => {
                 self.extended = true;
-                let status = Parameter::new(
-                    "LLRPStatus",
-                    vec![number(SUCCESS), Value::Text(String::new())],
-                    Vec::new(),
-                );
                 // A parameter's bytes are those of a message around it without its header.
-                let around = Message::new(13, 0, Vec::new(), vec![status]);
+                let around = Message::new(13, 0, Vec::new(), vec![success()]);
                 let data = around.encode().unwrap_or_default().split_off(10);
                 let fields = vec![number(IMPINJ), number(22_u8), Value::Bytes(data)];
                 self.say(&Message::new(1_023, message.id, fields, Vec::new()));
@@ -122,6 +135,30 @@ impl Device {
         } else {
             self.status(answer, id, PARAMETER_ERROR, &format!("not with ROSpec {rospec}"));
         }
+    }
+
+    /// Which antennas are connected; nothing else of its configuration is told.
+    fn antennas(&self, id: u32) -> Message {
+        let all = (1..=self.config.antennas).map(|port| {
+            let connected = !self.unplugged.contains(&port);
+            let fields = vec![number(connected), number(port), Value::Signed(600)];
+            Parameter::new("AntennaProperties", fields, Vec::new())
+        });
+        Message::new(12, id, Vec::new(), std::iter::once(success()).chain(all).collect())
+    }
+
+    /// The ROSpecs by number and state; what is in them their client knows.
+    fn told_rospecs(&self, id: u32) -> Message {
+        let specs = self.rospecs.values().map(|spec| {
+            let state = match (spec.enabled, spec.since_us) {
+                (_, Some(_)) => ACTIVE,
+                (true, None) => INACTIVE,
+                (false, None) => DISABLED,
+            };
+            let fields = vec![number(spec.id), number(0_u8), number(state)];
+            Parameter::new("ROSpec", fields, Vec::new())
+        });
+        Message::new(36, id, Vec::new(), std::iter::once(success()).chain(specs).collect())
     }
 
     fn set(&mut self, message: &Message) {
@@ -184,7 +221,6 @@ impl Device {
             Parameter::new(name, fields, parameters)
         };
         let flat = |name: &str, fields: Vec<Value>| inner(name, fields, Vec::new());
-        let status = flat("LLRPStatus", vec![number(SUCCESS), Value::Text(String::new())]);
         let mut parts =
             vec![flat("ReceiveSensitivityTableEntry", vec![number(1_u16), Value::Signed(0)])];
         parts.push(flat("GPIOCapabilities", vec![number(4_u16), number(4_u16)]));
@@ -255,6 +291,6 @@ impl Device {
             vec![number(840_u16), number(1_u16)],
             vec![inner("UHFBandCapabilities", Vec::new(), band)],
         );
-        Message::new(11, id, Vec::new(), vec![status, general, llrp, regulatory])
+        Message::new(11, id, Vec::new(), vec![success(), general, llrp, regulatory])
     }
 }
