@@ -151,8 +151,9 @@ fn zebra_events_as_an_object_an_array_and_glued() {
     ] {
         assert_eq!(one(frame), [code], "{frame}");
     }
+    // Too far apart to be a gap.
     let all = format!(r#"{{"data":{{"eventNum":0}}}}{{"data":{{"eventNum":{}}}}}"#, u64::MAX);
-    assert_eq!(one(&all), [format!("0-{} -{}", u64::MAX, u64::MAX - 1)]);
+    assert_eq!(one(&all), [format!("0-{} -0", u64::MAX)]);
 }
 
 #[test]

@@ -312,11 +312,12 @@ impl Readers {
         }
     }
 
-    /// An antenna was connected or disconnected.
-    pub fn plug(&mut self, device: &DeviceId, port: u16, connected: bool, at: HubTime) {
-        if let Some(number) = self.bound(device, port) {
-            self.plug_at(number, connected, at);
-        }
+    /// An antenna is connected or disconnected. False when that is known already, or nobody cares where it looks.
+    pub fn plug(&mut self, device: &DeviceId, port: u16, connected: bool, at: HubTime) -> bool {
+        let Some(number) = self.bound(device, port) else { return false };
+        let is_down = self.antenna(number).is_some_and(|antenna| antenna.down_at_us.is_some());
+        self.plug_at(number, connected, at);
+        is_down == connected
     }
 
     fn plug_at(&mut self, number: AntennaNo, connected: bool, at: HubTime) {

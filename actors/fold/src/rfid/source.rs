@@ -26,9 +26,10 @@ impl State {
             }
             ReaderEvent::Stopped => readers.listen(device, false, origin.at),
             ReaderEvent::Antenna { port, connected } => {
-                readers.plug(device, *port, *connected, origin.at);
-                let kind = EventKind::Listening { antenna: Some(*port), on: *connected };
-                effects.tell_of(device, origin.at, kind);
+                if readers.plug(device, *port, *connected, origin.at) {
+                    let kind = EventKind::Listening { antenna: Some(*port), on: *connected };
+                    effects.tell_of(device, origin.at, kind);
+                }
             }
             ReaderEvent::Input { .. } | ReaderEvent::Filling { .. } => {}
             ReaderEvent::Overflow { reads } => {
