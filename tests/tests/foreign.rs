@@ -82,7 +82,8 @@ fn a_bridge_speaks_for_the_devices_behind_it_and_is_never_cut() {
     hearer.acknowledges(id);
     is(&hub, "bridged-own", told.body["id"].as_str().unwrap(), "acked");
     // Taken from it, it is cut, and hears and says nothing for it from then on.
-    let own = json!({ "devices": [{ "id": "bridged-own", "facility": "bridged", "gateway": null }] });
+    let own =
+        json!({ "devices": [{ "id": "bridged-own", "facility": "bridged", "gateway": null }] });
     hub.api().post("/import", &own).good();
     assert!(hearer.0.closes_within(WAIT_MAX), "its subscription ended");
     let mut bridge = Device::connected(hub.mqtt(), Version::V5, &login);

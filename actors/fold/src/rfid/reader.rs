@@ -188,7 +188,7 @@ impl Reader {
 
     /// Without patience its clock stood until a moment, or stands from it on.
     fn turn(&mut self, on: bool, at: HubTime) {
-        if self.stopped == !on {
+        if self.stopped != on {
             return;
         }
         if self.patience_us.is_none() && !on {
