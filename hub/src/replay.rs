@@ -2,7 +2,7 @@
 //!
 //! It starts from the oldest snapshot kept, or on demand from the beginning of the journal, in a state of its own, touches
 //! nothing, and may run beside a live hub. Movements are compared row by row up to the position that was committed when it began; levels
-//! at the end, for the lines that did not move since.
+//! and tags at the end, when nothing moved since.
 
 use std::path::Path;
 
@@ -13,14 +13,19 @@ use actors::{
     stock::{Shard, start},
     store::{OutboxMovement, ShardPosition, Store},
 };
-use fold::{FOLD_VERSION, Level};
+use fold::{FOLD_VERSION, Level, State, TagNow};
 use serde::Serialize;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::store::PgStore;
+use crate::store::{
+    PgStore,
+    tags::{TagFilter, TagRow},
+};
 
 /// Movements compared at once.
 const COMPARE_ROWS: u32 = 10_000;
+/// Tags compared at once.
+const COMPARE_TAGS: i64 = 1_000;
 /// Differences told one by one.
 pub const DIFFERENCES_MAX: usize = 20;
 
@@ -39,6 +44,8 @@ pub struct Report {
     pub movements: u64,
     /// Levels compared.
     pub levels: u64,
+    /// Tags compared.
+    pub tags: u64,
     /// Differences, the first [`DIFFERENCES_MAX`] in words.
     pub differences: Vec<String>,
     /// All differences.
@@ -152,6 +159,7 @@ async fn check_shard(
         entries: 0,
         movements: 0,
         levels: 0,
+        tags: 0,
         differences: Vec::new(),
         different: 0,
         digest: String::new(),
@@ -201,6 +209,15 @@ async fn check_shard(
         if ours != levels.len() as u64 {
             report.differ(|| format!("{} levels are committed, replay has {ours}", levels.len()));
         }
+        let different = report.different;
+        for state in shard.states() {
+            compare_tags(state, store, &mut report).await?;
+        }
+        // It may have moved on while they were read.
+        if store.position(id).await?.is_none_or(|p| p.offset != to) {
+            (report.tags, report.different) = (0, different);
+            report.differences.truncate(usize::try_from(different).unwrap_or(usize::MAX));
+        }
     }
     let mut digest = sha2::Sha256::default();
     for state in shard.states() {
@@ -214,6 +231,44 @@ async fn check_shard(
 fn same(committed: &Level, ours: &Level) -> bool {
     let fresh_at = committed.fresh_at;
     fresh_at <= ours.fresh_at && *committed == Level { fresh_at, ..ours.clone() }
+}
+
+/// Whether a committed tag is where replay has it. When it was read last is written with its changes only.
+fn stands(committed: &TagRow, ours: &TagNow) -> bool {
+    let at = ours.at.as_ref();
+    let text = |name: Option<&str>, own: &Option<String>| name == own.as_deref();
+    committed.present == ours.present
+        && committed.since.0 == ours.since.0
+        && text(at.map(|at| at.zone.as_str()), &committed.zone)
+        && text(at.map(|at| at.device.as_str()), &committed.device)
+        && text(at.and_then(|at| at.slot.as_ref()).map(|slot| slot.as_str()), &committed.slot)
+        && at.map(|at| i32::from(at.antenna)) == committed.antenna.map(i32::from)
+        && text(ours.sku.as_ref().map(|sku| sku.as_str()), &committed.sku)
+}
+
+/// Compares the tags of a facility with the committed ones.
+async fn compare_tags(state: &State, store: &PgStore, report: &mut Report) -> anyhow::Result<()> {
+    let facility = state.facility();
+    let mut ours: BTreeMap<String, TagNow> =
+        state.tags().map(|now| (now.tag.to_string(), now)).collect();
+    let mut after: Option<String> = None;
+    loop {
+        let filter = TagFilter { after: after.as_deref(), ..TagFilter::default() };
+        let page = store.tags(facility.as_str(), filter, COMPARE_TAGS).await?;
+        let Some(last) = page.last().map(|row| row.tag.clone()) else { break };
+        for row in page {
+            report.tags += 1;
+            let own = ours.remove(&row.tag);
+            if !own.as_ref().is_some_and(|own| stands(&row, own)) {
+                report.differ(|| format!("tag in {facility}: committed {row:?}, replay {own:?}"));
+            }
+        }
+        after = Some(last);
+    }
+    for (tag, own) in ours {
+        report.differ(|| format!("tag {tag} in {facility} is not committed: {own:?}"));
+    }
+    Ok(())
 }
 
 /// Compares the movements of `after..=to` with the committed ones.

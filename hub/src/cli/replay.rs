@@ -87,8 +87,8 @@ async fn fold_again(
     } else {
         for r in &reports {
             println!(
-                "shard {}: {} entries from offset {} to {}, {} movements and {} levels compared, {} different",
-                r.shard, r.entries, r.from, r.to, r.movements, r.levels, r.different
+                "shard {}: {} entries from offset {} to {}, {} movements, {} levels and {} tags compared, {} different",
+                r.shard, r.entries, r.from, r.to, r.movements, r.levels, r.tags, r.different
             );
             for difference in &r.differences {
                 println!("  {difference}");
