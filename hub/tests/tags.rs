@@ -16,7 +16,7 @@ use device_profiles::{
 };
 use fold::{Body, Frame, Principal};
 use hub::{
-    replay::{open_for_reading, positions},
+    replay::{Report, check, open_for_reading, positions},
     what_if::{Tuning, what_if},
 };
 use serde_json::{Value, json};
@@ -338,6 +338,41 @@ async fn other_knobs_are_tried_on_the_journal_before_they_are_applied() {
     // Nothing of it was applied.
     let list = running.get("/api/v1/facilities/f1/tags?present=true").await;
     assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    running.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_replay_compares_where_tags_are() {
+    let running = Running::start().await;
+    running.post("/api/v1/import", shops()).await;
+    reports_until(&running, "f1", &[item(1), item(2)], |list| present(list) == 2).await;
+    let store = &running.hub.desk.store;
+    let snapshots = actors::snapshot::SnapshotFiles::new(&running.dir().join("snapshots")).unwrap();
+    // What stands is compared only while nothing else is committed.
+    let compared = async || -> Report {
+        loop {
+            let at = positions(store).await.unwrap();
+            let journal = open_for_reading(&running.dir().join("journal"), &at).unwrap();
+            let reports = check(&at, &journal, store, &snapshots, true, |_, _| {}).await.unwrap();
+            if let Some(report) = reports.into_iter().find(|report| report.tags > 0) {
+                return report;
+            }
+        }
+    };
+    let report = compared().await;
+    assert_eq!((report.tags, report.different), (2, 0), "{report:#?}");
+    let moved = "UPDATE tag SET slot = 'A-9' WHERE tag = $1";
+    sqlx::query(moved).bind(item(2).to_string()).execute(store.pool()).await.unwrap();
+    let report = compared().await;
+    assert_eq!((report.tags, report.different), (2, 1), "{report:#?}");
+    assert!(report.differences[0].contains("A-9"), "{:?}", report.differences);
+    sqlx::query("DELETE FROM tag WHERE tag = $1")
+        .bind(item(2).to_string())
+        .execute(store.pool())
+        .await
+        .unwrap();
+    let report = compared().await;
+    assert_eq!((report.tags, report.different), (1, 1), "{report:#?}");
     running.stop().await;
 }
 
