@@ -173,13 +173,13 @@ pub fn fnv32(raw: &[u8]) -> u32 {
     raw.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// The same of several parts, wide enough that what is told of hundreds of payloads at once is not told by chance.
-pub fn fnv64(parts: [&[u8]; 2]) -> u64 {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    // A part ends with its length, so that bytes do not wander from one to the next.
-    parts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, part| {
-        part.len().to_le_bytes().iter().fold(part.iter().fold(hash, mix), mix)
-    })
+/// Where [`fnv64`] begins.
+pub const FNV64: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The same, wider, going on from a hash of what came before.
+pub fn fnv64(hash: u64, raw: &[u8]) -> u64 {
+    raw.iter()
+        .fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::DeviceClock,
-    dedupe::{Boots, fnv64},
+    dedupe::{Boots, FNV64, fnv64},
     entry::{DeviceSpec, HubTime},
     limits::{PAYLOAD_REPEAT_US, PAYLOADS_FRAMES},
     weight::Cell,
@@ -115,7 +115,10 @@ impl Device {
         at: HubTime,
         is_stamped: bool,
     ) -> bool {
-        let hash = fnv64([stream.as_bytes(), raw]);
+        // Wide enough that hundreds of payloads are not told alike by chance. A part ends with its length, so that bytes do not
+        // wander from one to the next.
+        let part = |hash, part: &[u8]| fnv64(fnv64(hash, part), &part.len().to_le_bytes());
+        let hash = part(part(FNV64, stream.as_bytes()), raw);
         let key = ((hash >> 32) as u32, hash as u32);
         let found = self.payloads.iter_mut().find(|(high, low, _)| (*high, *low) == key);
         match found {

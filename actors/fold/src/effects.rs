@@ -38,13 +38,13 @@ impl Effects {
         u16::try_from(self.movements.len() + self.events.len()).unwrap_or(u16::MAX)
     }
 
-    /// Tells something of a device.
-    pub(crate) fn tell_of(&mut self, device: &DeviceId, at: HubTime, kind: EventKind) {
+    /// Tells something of a device, or of the facility.
+    pub(crate) fn tell(&mut self, device: Option<&DeviceId>, at: HubTime, kind: EventKind) {
         self.events.push(Event {
             ordinal: self.next_ordinal(),
             kind,
             at,
-            device: Some(device.clone()),
+            device: device.cloned(),
             slot: None,
             sku: None,
         });

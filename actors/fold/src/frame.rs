@@ -115,7 +115,7 @@ impl State {
         if let StreamKind::Tags(map) = &stream.kind {
             // Nor does its clock run on with them: what it held tells how long it listened meanwhile.
             if !reading.is_of_itself() {
-                let late_us = tells_time.then(|| self.now.since_us(taken).max(0));
+                let late_us = tells_time.then_some(batch.late_us);
                 self.rfid.readers.frame(&frame.device, taken, map.patience_ms, late_us);
             }
             applied = reading.measurements.is_empty();
@@ -349,7 +349,7 @@ fn observe_seq(
             format!("seq {seq} is more than {} behind", crate::limits::DEDUPE_FRAMES),
         )),
         Seen::New { rebooted, skipped } => {
-            let mut tell = |kind| effects.tell_of(&frame.device, entry.received_at, kind);
+            let mut tell = |kind| effects.tell(Some(&frame.device), entry.received_at, kind);
             if let Some(boot) = rebooted {
                 device.clock.reboot();
                 device.cells.iter_mut().for_each(weight::Cell::restart);

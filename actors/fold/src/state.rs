@@ -180,14 +180,7 @@ impl State {
     }
 
     pub(crate) fn tell(&self, effects: &mut Effects, kind: EventKind) {
-        effects.events.push(Event {
-            ordinal: effects.next_ordinal(),
-            kind,
-            at: self.now,
-            device: None,
-            slot: None,
-            sku: None,
-        });
+        effects.tell(None, self.now, kind);
     }
 
     /// When the fold next wants a tick, if nothing else comes.

@@ -8,6 +8,8 @@ use std::{borrow::Borrow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::dedupe::{FNV64, fnv64};
+
 /// Buckets of every table. A power of two; enough that a bucket of a thousand devices holds a few, so that finding one costs
 /// few comparisons and a change after a snapshot copies little.
 pub const BUCKETS: usize = 512;
@@ -24,11 +26,14 @@ impl<K: Ord, V> Default for Table<K, V> {
     }
 }
 
+/// Which of so many buckets a key is in.
+pub(crate) fn bucket_among(buckets: usize, key: &[u8]) -> usize {
+    let hash = fnv64(FNV64, key);
+    ((hash ^ (hash >> 32)) % buckets as u64) as usize
+}
+
 fn bucket_of(key: &str) -> usize {
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    ((hash ^ (hash >> 32)) % BUCKETS as u64) as usize
+    bucket_among(BUCKETS, key.as_bytes())
 }
 
 impl<K: Ord + Clone + Borrow<str>, V: Clone> Table<K, V> {

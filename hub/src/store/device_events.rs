@@ -6,7 +6,12 @@ use serde_json::Value;
 use sqlx::{FromRow, Row, postgres::PgRow};
 use utoipa::ToSchema;
 
-use super::{PgStore, fault::Fault, told::movement_id, when::When};
+use super::{
+    PgStore,
+    fault::Fault,
+    told::{bind_before, movement_id},
+    when::When,
+};
 
 /// Something that was told of a device.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -68,18 +73,8 @@ impl PgStore {
         filter: DeviceEventFilter<'_>,
         limit: i64,
     ) -> Result<Vec<DeviceEvent>, Fault> {
-        let before = filter.before;
-        Ok(sqlx::query_as(EVENTS)
-            .bind(filter.facility)
-            .bind(filter.device)
-            .bind(filter.kind)
-            .bind(before.map(|(at, _)| at))
-            .bind(before.map(|(_, id)| id.position.shard.0.cast_signed()))
-            .bind(before.map(|(_, id)| id.position.epoch.cast_signed()))
-            .bind(before.map(|(_, id)| id.position.offset.cast_signed()))
-            .bind(before.map(|(_, id)| id.ordinal.cast_signed()))
-            .bind(limit)
-            .fetch_all(self.pool())
-            .await?)
+        let query =
+            sqlx::query_as(EVENTS).bind(filter.facility).bind(filter.device).bind(filter.kind);
+        Ok(bind_before(query, filter.before).bind(limit).fetch_all(self.pool()).await?)
     }
 }

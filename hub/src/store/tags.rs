@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     PgStore,
     fault::Fault,
-    told::{movement_id, position},
+    told::{bind_before, movement_id, position},
     when::When,
 };
 
@@ -248,20 +248,12 @@ impl PgStore {
         filter: TagEventFilter<'_>,
         limit: i64,
     ) -> Result<Vec<TagEvent>> {
-        let before = filter.before;
-        Ok(sqlx::query_as(EVENTS)
+        let query = sqlx::query_as(EVENTS)
             .bind(filter.facility)
             .bind(filter.tags)
             .bind(filter.kind)
-            .bind(filter.zone)
-            .bind(before.map(|(at, _)| at))
-            .bind(before.map(|(_, id)| id.position.shard.0.cast_signed()))
-            .bind(before.map(|(_, id)| id.position.epoch.cast_signed()))
-            .bind(before.map(|(_, id)| id.position.offset.cast_signed()))
-            .bind(before.map(|(_, id)| id.ordinal.cast_signed()))
-            .bind(limit)
-            .fetch_all(self.pool())
-            .await?)
+            .bind(filter.zone);
+        Ok(bind_before(query, filter.before).bind(limit).fetch_all(self.pool()).await?)
     }
 
     /// An event of a tag with what it rests on.

@@ -4,7 +4,11 @@ use fold::{
     Event, EventKind, How, HubTime, Level, Movement, MovementId, Position, Principal, Whereabouts,
 };
 use serde::Serialize;
-use sqlx::{FromRow, Row, postgres::PgRow};
+use sqlx::{
+    FromRow, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::QueryAs,
+};
 use utoipa::ToSchema;
 
 use super::when::When;
@@ -150,6 +154,19 @@ impl FromRow<'_, PgRow> for MovementTold {
             correlation: id.position.to_string(),
         })
     }
+}
+
+/// Binds where a page of events begins to be older than: time, shard, epoch, offset and ordinal, in this order.
+pub(super) fn bind_before<O>(
+    query: QueryAs<'_, Postgres, O, PgArguments>,
+    before: Option<(When, MovementId)>,
+) -> QueryAs<'_, Postgres, O, PgArguments> {
+    query
+        .bind(before.map(|(at, _)| at))
+        .bind(before.map(|(_, id)| id.position.shard.0.cast_signed()))
+        .bind(before.map(|(_, id)| id.position.epoch.cast_signed()))
+        .bind(before.map(|(_, id)| id.position.offset.cast_signed()))
+        .bind(before.map(|(_, id)| id.ordinal.cast_signed()))
 }
 
 /// Something told that is not a movement.

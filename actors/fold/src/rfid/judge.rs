@@ -28,7 +28,7 @@ use crate::{
 /// When a frame's reads were taken.
 pub(crate) struct Batch {
     /// How long before now the newest of them was.
-    late_us: i64,
+    pub late_us: i64,
 }
 
 impl Batch {

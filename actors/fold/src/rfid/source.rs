@@ -28,7 +28,7 @@ impl State {
             ReaderEvent::Antenna { port, connected } => {
                 if readers.plug(device, *port, *connected, origin.at) {
                     let kind = EventKind::Listening { antenna: Some(*port), on: *connected };
-                    effects.tell_of(device, origin.at, kind);
+                    effects.tell(Some(device), origin.at, kind);
                 }
             }
             ReaderEvent::Input { .. } | ReaderEvent::Filling { .. } => {}
@@ -37,7 +37,7 @@ impl State {
             }
             ReaderEvent::Trouble { text } => {
                 let kind = EventKind::ReaderTrouble { text: text.clone() };
-                effects.tell_of(device, origin.at, kind);
+                effects.tell(Some(device), origin.at, kind);
             }
         }
     }
@@ -74,7 +74,7 @@ impl State {
         if let Some(device) = self.devices.get_mut(device.as_str()) {
             device.ledger.counts.lose(frames);
         }
-        effects.tell_of(device, at, EventKind::SourceLoss { frames });
+        effects.tell(Some(device), at, EventKind::SourceLoss { frames });
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::tag::{Key, Status, TagState};
-use crate::entry::HubTime;
+use crate::{entry::HubTime, table::bucket_among};
 
 /// Buckets of tags. A power of two; with a million tags each holds some 250, so that a new one moves few.
 pub(crate) const TAG_BUCKETS: usize = 4_096;
@@ -61,10 +61,7 @@ impl PartialEq for Tags {
 }
 
 fn bucket_of(key: &Key) -> usize {
-    let hash = key.bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    ((hash ^ (hash >> 32)) % TAG_BUCKETS as u64) as usize
+    bucket_among(TAG_BUCKETS, key.bytes())
 }
 
 impl Tags {
